@@ -1,0 +1,1 @@
+//! Who may do what: register signatures, allow-lists, per-IP budgets.

@@ -1,0 +1,187 @@
+//! The dialects: what messages mean. Pure functions of events, time and bytes.
+//!
+//! The shard turns bytes into messages and tells a dialect what happened as an [`Event`]; the dialect answers with
+//! [`Action`]s, pushed to [`Cx::actions`], which the shard carries out in order before the next event. A dialect sees no
+//! socket, no clock, no thread; it keeps one state per connection under its [`ConnId`] and knows the other shards only by number.
+//!
+//! Homing: a dialect whose message names a key of another shard answers `Move` (while the connection has no role), and
+//! the same message comes again at that shard as `Event::Message` with `moved` set; a connection with a role never moves, its dialect sends
+//! a [`Letter`] to the key's home instead, and holds the connection until the answer is back.
+
+pub mod link;
+
+use std::net::IpAddr;
+
+use rand_chacha::ChaCha12Rng;
+
+use crate::{
+    id::ConnId,
+    pacing::{Ledger, Rates},
+    reason::Reason,
+    time::Now,
+    timers::Wheel,
+};
+
+/// Which dialect a connection speaks: fixed by its upgrade path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// `/v1/link`.
+    Link,
+}
+
+/// What a dialect may know about a connection when it opens (or arrives from another shard).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The peer's address, after trust-proxy.
+    pub ip: IpAddr,
+    /// The upgrade's `Host` header, lower-cased and trimmed.
+    pub host: Box<str>,
+    /// How often the connection has moved between shards.
+    pub moves: u8,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection was upgraded, or arrived from another shard; it has no role.
+    Opened { conn: ConnId, opening: Opening },
+    /// A whole message on a connection that is not spliced. Text is valid UTF-8. `moved`: this message brought the connection
+    /// here; what was charged for it is charged already.
+    Message { conn: ConnId, text: bool, bytes: &'a [u8], moved: bool },
+    /// The connection is gone, or going: nothing can be sent on it any more. Comes exactly once for every `Opened`, also
+    /// after `Action::Close`; not after `Action::Move`.
+    Closed { conn: ConnId, reason: Reason },
+    /// A timer that the dialect armed is due.
+    Alarm(Alarm),
+    /// A letter from another shard, or from this one.
+    Letter { from: u16, letter: Letter },
+    /// `pacing::Budget::charge` said that the host should hear of this splice's usage.
+    Usage { splice: SpliceId },
+    /// The allow-list changed (SIGHUP).
+    PolicyChanged,
+}
+
+/// What the shard shall do. Carried out in order.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Send a text message.
+    Send { conn: ConnId, text: String },
+    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered.
+    Close { conn: ConnId, reason: Reason },
+    /// The message just given belongs to another shard: move the connection there with this message and
+    /// everything unread. The dialect has already forgotten the connection.
+    Move { conn: ConnId, shard: u16 },
+    /// Join two connections: from now on every frame of one goes to the other, accounted in `splice`'s ledger.
+    Splice { client: ConnId, host: ConnId, splice: SpliceId },
+    /// Process no further message of `conn` until `Resume`.
+    Hold { conn: ConnId },
+    /// Go on with `conn`.
+    Resume { conn: ConnId },
+    /// Send a letter to the dialect on another shard. Letters between two shards arrive in order and are not lost.
+    Post { shard: u16, letter: Letter },
+    /// The dialect fixed the connection's role: it will never move, and the role deadline is off.
+    Settle { conn: ConnId },
+}
+
+/// A link's record in its dialect: slot and generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SpliceId {
+    /// Which dialect's.
+    pub kind: Kind,
+    /// The record's slot.
+    pub index: u32,
+    /// The slot's generation.
+    pub generation: u32,
+}
+
+/// A dialect's timer, given back as it was armed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alarm {
+    /// The link dialect's.
+    Link(link::Alarm),
+}
+
+/// A dialect's message to itself on another shard.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Letter {
+    /// The link dialect's.
+    Link(link::Letter),
+}
+
+/// Decisions that need what all shards share: asked by the dialects, answered by `crate::admission`.
+pub trait Policy {
+    /// Charges one `register` or `resolve` to the IP's budget of this minute; `false` is over it (link.md section 9,
+    /// `LINK_IP_RATE_PER_MIN`).
+    fn charge_request(&self, ip: IpAddr, now: Now) -> bool;
+    /// Charges one `accept` of an unknown link; `false` is over the bound.
+    fn charge_unknown_accept(&self, ip: IpAddr, now: Now) -> bool;
+    /// Whether a verified public key (base64url) may register (closed mode).
+    fn may_register(&self, public_key: &str) -> bool;
+}
+
+/// What a dialect works with during one event.
+pub struct Cx<'a> {
+    /// What time it is.
+    pub now: Now,
+    /// A cryptographic generator.
+    pub random: &'a mut ChaCha12Rng,
+    /// The shared policy.
+    pub policy: &'a dyn Policy,
+    /// The shard's timers.
+    pub timers: &'a mut Wheel,
+    /// What the shard shall do.
+    pub actions: &'a mut Vec<Action>,
+}
+
+/// The dialects that this shard serves.
+pub struct Dialects {
+    /// The link dialect, if served.
+    pub link: Option<link::Link>,
+}
+
+impl Dialects {
+    /// Which dialect an upgrade path (without its query) belongs to.
+    pub fn of_path(&self, path: &str) -> Option<Kind> {
+        (self.link.is_some() && path == link::PATH).then_some(Kind::Link)
+    }
+
+    /// Tells the dialect of a connection what happened to it.
+    pub fn handle(&mut self, cx: &mut Cx<'_>, kind: Kind, event: Event<'_>) {
+        match kind {
+            Kind::Link => self.link.as_mut().expect("a connection's dialect is served").handle(cx, event),
+        }
+    }
+
+    /// A splice's account with the rates that hold for it; `None` for a stale id.
+    pub fn ledger(&mut self, splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
+        match splice.kind {
+            Kind::Link => self.link.as_mut()?.ledger(splice),
+        }
+    }
+
+    /// The shortened name under which a splice appears in logs.
+    pub fn splice_name(&self, splice: SpliceId) -> String {
+        match splice.kind {
+            Kind::Link => self.link.as_ref().map(|link| link.splice_name(splice)).unwrap_or_default(),
+        }
+    }
+}
+
+impl Letter {
+    /// The dialect that wrote it and shall read it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Letter::Link(_) => Kind::Link,
+        }
+    }
+}
+
+impl Alarm {
+    /// The dialect that armed it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Alarm::Link(_) => Kind::Link,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Why something was refused, dropped or closed.
+//!
+//! One value, rendered once per audience: the close code and the close frame's text for the peer, the HTTP status
+//! before the upgrade, the metric label and the statistics label for the operator. Every match is exhaustive: a new reason has to
+//! decide all of them.
+
+/// Why a connection ended, or was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Reason {
+    /// The peer sent a close frame.
+    PeerClosed,
+    /// The peer ended the TCP stream without a close frame.
+    PeerEnded,
+    /// The connection broke: reset or timed out by TCP.
+    PeerReset,
+    /// The other end of its link is gone.
+    PeerGone,
+    /// The relay is shutting down.
+    Draining,
+    /// A frame that RFC 6455 does not allow.
+    ProtocolError,
+    /// Text that is not UTF-8 where it must be.
+    BadUtf8,
+    /// A relayed message above the cap.
+    MessageTooBig,
+    /// A control message that the dialect cannot accept: shape, size, type, role.
+    BadRequest,
+    /// Over the per-IP budget.
+    RateLimited,
+    /// Moved between shards too often.
+    MovedTooOften,
+    /// More dial-backs pending than a control socket may have.
+    TooManyDialBacks,
+    /// A newer registration took the address.
+    Replaced,
+    /// A `register` that does not verify.
+    RegisterAuth,
+    /// A verified key that is not on the allow-list.
+    RegisterUnauthorized,
+    /// No traffic on the link for too long.
+    LinkIdle,
+    /// A peer that accepts nothing.
+    SlowPeer,
+    /// No pong since the ping before.
+    PingTimeout,
+    /// No complete request head in time.
+    HandshakeTimeout,
+    /// Upgraded, but no role for too long.
+    RoleTimeout,
+    /// The close handshake took too long.
+    CloseTimeout,
+    /// A request head that does not parse.
+    BadHead,
+    /// A request head that is too large.
+    HeadTooLarge,
+    /// An HTTP exchange that is over.
+    HttpDone,
+    /// More connections than `--max-connections`.
+    TooManyConnections,
+    /// More connections than `--max-connections-per-ip`.
+    TooManyConnectionsPerIp,
+    /// A queue or table of the relay was full.
+    Overloaded,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers: for tables and reports.
+    pub const ALL: [Reason; 27] = [
+        Reason::PeerClosed,
+        Reason::PeerEnded,
+        Reason::PeerReset,
+        Reason::PeerGone,
+        Reason::Draining,
+        Reason::ProtocolError,
+        Reason::BadUtf8,
+        Reason::MessageTooBig,
+        Reason::BadRequest,
+        Reason::RateLimited,
+        Reason::MovedTooOften,
+        Reason::TooManyDialBacks,
+        Reason::Replaced,
+        Reason::RegisterAuth,
+        Reason::RegisterUnauthorized,
+        Reason::LinkIdle,
+        Reason::SlowPeer,
+        Reason::PingTimeout,
+        Reason::HandshakeTimeout,
+        Reason::RoleTimeout,
+        Reason::CloseTimeout,
+        Reason::BadHead,
+        Reason::HeadTooLarge,
+        Reason::HttpDone,
+        Reason::TooManyConnections,
+        Reason::TooManyConnectionsPerIp,
+        Reason::Overloaded,
+    ];
+
+    /// The close code we send on an upgraded socket (link.md section 6, RFC 6455 section 7.4.1), or `None` where no one is
+    /// left to tell or the contract says to drop the socket without a handshake.
+    pub fn close_code(self) -> Option<u16> {
+        Some(match self {
+            Self::PeerReset | Self::PeerEnded | Self::PingTimeout | Self::CloseTimeout => return None,
+            Self::PeerClosed => 1000, // The code is echoed; this stands where the peer sent none.
+            Self::Draining => 1001,
+            Self::ProtocolError => 1002,
+            Self::BadUtf8 => 1007,
+            Self::MessageTooBig => 1009,
+            Self::BadRequest | Self::TooManyDialBacks | Self::RoleTimeout => 4000,
+            Self::RateLimited | Self::MovedTooOften => 4002,
+            Self::PeerGone => 4003,
+            Self::LinkIdle => 4004,
+            Self::Replaced => 4005,
+            Self::SlowPeer => 4006,
+            Self::RegisterAuth => 4007,
+            Self::RegisterUnauthorized => 4010,
+            Self::TooManyConnections | Self::TooManyConnectionsPerIp | Self::Overloaded => 1013,
+            // Before the upgrade there is no close frame.
+            Self::HandshakeTimeout | Self::BadHead | Self::HeadTooLarge | Self::HttpDone => return None,
+        })
+    }
+
+    /// The text of the close frame: short, constant, without a secret.
+    pub fn close_text(self) -> &'static str {
+        match self {
+            Self::PeerReset
+            | Self::PeerEnded
+            | Self::PeerClosed
+            | Self::PingTimeout
+            | Self::CloseTimeout
+            | Self::HandshakeTimeout
+            | Self::HttpDone => "",
+            Self::PeerGone => "peer gone",
+            Self::Draining => "server shutting down",
+            Self::ProtocolError => "protocol error",
+            Self::BadUtf8 => "invalid utf-8",
+            Self::MessageTooBig => "message too big",
+            Self::BadRequest => "bad request",
+            Self::RateLimited => "rate limited",
+            Self::MovedTooOften => "too many moves",
+            Self::TooManyDialBacks => "too many pending dial-backs",
+            Self::Replaced => "replaced",
+            Self::RegisterAuth => "register auth",
+            Self::RegisterUnauthorized => "register unauthorized",
+            Self::LinkIdle => "idle timeout",
+            Self::SlowPeer => "slow peer",
+            Self::RoleTimeout => "no role in time",
+            Self::BadHead => "bad request head",
+            Self::HeadTooLarge => "request head too large",
+            Self::TooManyConnections => "too many connections",
+            Self::TooManyConnectionsPerIp => "too many connections from this address",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// The label of the metric that counts it. Never changes: dashboards depend on it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer_closed",
+            Self::PeerEnded => "peer_ended",
+            Self::PeerReset => "peer_reset",
+            Self::PeerGone => "peer_gone",
+            Self::Draining => "draining",
+            Self::ProtocolError => "protocol_error",
+            Self::BadUtf8 => "bad_utf8",
+            Self::MessageTooBig => "message_too_big",
+            Self::BadRequest => "bad_request",
+            Self::RateLimited => "rate_limited",
+            Self::MovedTooOften => "moved_too_often",
+            Self::TooManyDialBacks => "too_many_dial_backs",
+            Self::Replaced => "replaced",
+            Self::RegisterAuth => "register_auth",
+            Self::RegisterUnauthorized => "register_unauthorized",
+            Self::LinkIdle => "link_idle",
+            Self::SlowPeer => "slow_peer",
+            Self::PingTimeout => "ping_timeout",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::RoleTimeout => "role_timeout",
+            Self::CloseTimeout => "close_timeout",
+            Self::BadHead => "bad_head",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HttpDone => "http_done",
+            Self::TooManyConnections => "too_many_connections",
+            Self::TooManyConnectionsPerIp => "too_many_connections_per_ip",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// Whether a close for this reason waits until the bytes received before it are paid for and delivered
+    /// (link.md section 6: only the other end's going is patient).
+    pub fn is_patient(self) -> bool {
+        matches!(self, Self::PeerGone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_reason_at_its_number() {
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+    }
+
+    #[test]
+    fn labels_are_distinct_and_close_texts_fit_a_control_frame() {
+        let mut labels: Vec<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+        assert!(Reason::ALL.iter().all(|reason| reason.close_text().len() <= 123));
+    }
+
+    #[test]
+    fn the_close_codes_are_those_of_the_link_contract() {
+        for (reason, code) in [
+            (Reason::BadRequest, 4000),
+            (Reason::RateLimited, 4002),
+            (Reason::PeerGone, 4003),
+            (Reason::LinkIdle, 4004),
+            (Reason::Replaced, 4005),
+            (Reason::SlowPeer, 4006),
+            (Reason::RegisterAuth, 4007),
+            (Reason::RegisterUnauthorized, 4010),
+            (Reason::Draining, 1001),
+            (Reason::ProtocolError, 1002),
+            (Reason::BadUtf8, 1007),
+            (Reason::MessageTooBig, 1009),
+            (Reason::TooManyDialBacks, 4000),
+        ] {
+            assert_eq!(reason.close_code(), Some(code), "{reason:?}");
+        }
+        assert_eq!(Reason::PingTimeout.close_code(), None);
+    }
+}
