@@ -43,6 +43,7 @@ pub struct Opening {
 
 /// What happened.
 #[derive(Debug)]
+#[allow(missing_docs)] // Each variant names its fields.
 pub enum Event<'a> {
     /// A connection was upgraded, or arrived from another shard; it has no role.
     Opened { conn: ConnId, opening: Opening },
@@ -64,6 +65,7 @@ pub enum Event<'a> {
 
 /// What the shard shall do. Carried out in order.
 #[derive(Debug, PartialEq)]
+#[allow(missing_docs)] // Each variant names its fields.
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },

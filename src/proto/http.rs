@@ -29,6 +29,7 @@ pub struct Head {
 
 /// Whether a head asks for a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The variant names its field.
 pub enum Upgrade {
     /// A plain request.
     None,

@@ -39,6 +39,7 @@ pub struct Control {
 
 /// Why `relay` or `collect` returned.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // Each variant names its fields.
 pub enum Step {
     /// The input is used up.
     Empty,
