@@ -7,6 +7,7 @@ mod snapshot;
 
 pub use snapshot::{ByReason, Flow, Handoffs, Links, Snapshot, TurnTime};
 
+/// The shards, as the admin server sees them.
 pub trait Fleet: 'static {
     /// Every shard's counters, in the order of the shards' numbers; `None` for one that did not answer within
     /// [`crate::limits::GATHER_TIMEOUT`].
@@ -16,6 +17,7 @@ pub trait Fleet: 'static {
     fn readiness(&self) -> Ready;
 }
 
+/// Why a relay is ready, or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     /// It is shutting down.
