@@ -4,12 +4,15 @@
 
 #![deny(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
 
+pub mod admin;
 pub mod admission;
+pub mod config;
 pub mod dialect;
 #[allow(unsafe_code)]
 pub mod driver;
 pub mod id;
 pub mod limits;
+pub mod logs;
 pub mod pacing;
 pub mod proto;
 pub mod reason;
