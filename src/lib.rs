@@ -16,5 +16,6 @@ pub mod logs;
 pub mod pacing;
 pub mod proto;
 pub mod reason;
+pub mod shard;
 pub mod time;
 pub mod timers;

@@ -28,6 +28,8 @@
 //!   no longer there does nothing.
 //! - **Order.** The completions of one connection come in the order in which they happened: bytes before the end.
 
+pub mod process;
+
 use std::{io, net::SocketAddr, ops::Range};
 
 use crate::{
@@ -221,7 +223,7 @@ pub struct DriverCounters {
 
 /// One shard's sockets. See the contract at the head of this module.
 pub trait Driver {
-    /// Reads both clocks. Called once a turn.
+    /// Reads both clocks. Called twice a turn: for the time that all of it works with, and for how long it took.
     fn now(&self) -> Now;
 
     /// Submits everything asked for since the last call and waits until there is a completion or `deadline` has passed;

@@ -123,7 +123,7 @@ impl<D: Driver> Shard<D> {
         self.driver.close(id, reset);
         self.shared.disconnected(conn.counted.then_some(conn.ip));
         let reason = conn.reason.unwrap_or(reason);
-        self.counters.closes[reason as usize] += 1;
+        self.counters.closed.count(reason);
         if matches!(conn.state, State::Open | State::Spliced) && !conn.forgotten {
             self.tell(conn.kind, Event::Closed { conn: id, reason });
         }

@@ -85,7 +85,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.home.tags += 1;
-        self.counters.moves_out += 1;
+        self.counters.handoffs.sent += 1;
         let conn = self.conns.remove(id).expect("looked at above");
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
@@ -99,9 +99,9 @@ impl<D: Driver> Shard<D> {
     }
 
     fn wait_for_post(&mut self, id: ConnId) {
-        self.counters.moves_delayed += 1;
+        self.counters.handoffs.delayed += 1;
         if self.home.waiting.len() >= WAITING_MAX {
-            self.counters.moves_failed += 1;
+            self.counters.handoffs.failed += 1;
             // The dialect has forgotten it: no event, only the close frame.
             self.close_forgotten(id, Reason::Overloaded);
             return;
@@ -146,7 +146,7 @@ impl<D: Driver> Shard<D> {
 
     /// Takes in a connection that is complete, and acts on the message that brought it.
     fn admit(&mut self, id: ConnId, from: u16, tag: u64, traveller: Traveller) {
-        self.counters.moves_in += 1;
+        self.counters.handoffs.received += 1;
         self.post_mail(from, Mail::Received { tag });
         let (conn, moving) = traveller.settle_in(id);
         let (kind, opening) = (conn.kind, conn.guest.as_ref().map(|guest| guest.opening.clone()));

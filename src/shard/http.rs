@@ -62,7 +62,7 @@ impl<D: Driver> Shard<D> {
 
     /// Turns a connection away before it has asked for anything.
     fn refuse(&mut self, id: ConnId, reason: Reason) {
-        self.counters.refusals[reason as usize] += 1;
+        self.counters.refused.count(reason);
         let far_over = self.shared.settings.connections_max > 0
             && self.shared.open_connections() > self.shared.settings.connections_max + REFUSED_MAX;
         if far_over {
@@ -87,7 +87,7 @@ impl<D: Driver> Shard<D> {
                     self.answer_head(id, head);
                 }
                 Err(reason) => {
-                    self.counters.refusals[reason as usize] += 1;
+                    self.counters.refused.count(reason);
                     let status = if reason == Reason::HeadTooLarge { 431 } else { 400 };
                     self.respond(id, status, &[JSON], br#"{"error":"bad_request"}"#, false, false);
                 }
@@ -97,7 +97,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn answer_head(&mut self, id: ConnId, head: Head) {
-        self.counters.requests += 1;
+        self.counters.http_requests += 1;
         if head.upgrade == Upgrade::None {
             return self.answer_plain(id, &head);
         }
@@ -112,11 +112,11 @@ impl<D: Driver> Shard<D> {
                 self.upgrade(id, kind, &head, accept);
             }
             Upgrade::WebSocket { .. } => {
-                self.counters.refusals[Reason::Draining as usize] += 1;
+                self.counters.refused.count(Reason::Draining);
                 self.respond(id, 503, &["Retry-After: 1", JSON], br#"{"error":"draining"}"#, false, false);
             }
             Upgrade::Malformed | Upgrade::None => {
-                self.counters.refusals[Reason::BadHead as usize] += 1;
+                self.counters.refused.count(Reason::BadHead);
                 self.respond(id, 400, &[JSON], br#"{"error":"bad_request"}"#, false, false);
             }
         }

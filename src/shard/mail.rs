@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::{
-    admin::snapshot::Snapshot,
+    admin::Snapshot,
     dialect::{Letter, link},
     limits::MAIL_WAITING_MAX,
     shard::home::Traveller,

@@ -30,7 +30,7 @@ use self::{
     mail::Mail,
 };
 use crate::{
-    admin::snapshot::Snapshot,
+    admin::Snapshot,
     dialect::{Action, Cx, Dialects, Event, Kind},
     driver::{Completion, Driver},
     limits::TURN_BUDGET,
@@ -113,14 +113,13 @@ impl<D: Driver> Shard<D> {
     /// One turn: wait, take completions, take mail, fire timers.
     pub fn turn(&mut self) -> io::Result<Flow> {
         self.driver.wait(self.timers.next_deadline())?;
-        let before = self.now.at;
         self.now = self.driver.now();
         self.shared.pulse(self.number, self.now.at);
         self.counters.turns += 1;
         self.take_completions();
         self.take_mail();
         self.fire_timers();
-        self.counters.turn_gap_max_us = self.counters.turn_gap_max_us.max(self.now.at.since(before).as_micros() as u64);
+        self.counters.turn_time.record(self.driver.now().at.since(self.now.at));
         if self.stage == Stage::Stopping && self.is_empty() {
             self.driver.finish();
             return Ok(Flow::Done);

@@ -46,7 +46,6 @@ impl<D: Driver> Shard<D> {
             conn.splice = Some(splice);
             conn.gathered = None;
         }
-        self.counters.links_spliced += 1;
         for id in [client, host] {
             self.go_on(id);
         }
@@ -171,14 +170,18 @@ impl<D: Driver> Shard<D> {
     /// Charges and counts what went to the destination.
     fn account(&mut self, id: ConnId, splice: SpliceId, payload: u64, messages: u64) {
         let Some(conn) = self.conns.get(id) else { return };
-        let leg = conn.leg as usize;
+        let leg = conn.leg;
         let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
         let news = ledger.budget.charge(rates, payload);
-        ledger.bytes[leg] += payload;
+        ledger.bytes[leg as usize] += payload;
         ledger.active_at = ledger.active_at.max(self.now.at);
-        ledger.last = conn.leg;
-        self.counters.relayed_bytes[leg] += payload;
-        self.counters.relayed_messages[leg] += messages;
+        ledger.last = leg;
+        let flow = match leg {
+            Leg::Client => &mut self.counters.from_client,
+            Leg::Host => &mut self.counters.from_host,
+        };
+        flow.bytes += payload;
+        flow.messages += messages;
         if news {
             self.tell(splice.kind, Event::Usage { splice });
         }
@@ -221,7 +224,7 @@ impl<D: Driver> Shard<D> {
             return false;
         }
         self.counters.stalls += 1;
-        self.counters.stalls_over_budget += u64::from(over_budget);
+        self.counters.outbox_budget_waits += u64::from(over_budget);
         let conn = self.conns.get_mut(id).expect("looked at above");
         conn.stalled = true;
         true

@@ -1,7 +1,7 @@
 //! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are about.
 
 use super::{Shard, conn::State};
-use crate::{admin::snapshot::Snapshot, driver::Driver, id::ConnId};
+use crate::{admin::Snapshot, driver::Driver, id::ConnId};
 
 /// Facts about a shard, for invariants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl<D: Driver> Shard<D> {
         snapshot.connections = self.conns.len() as u64;
         snapshot.driver = self.driver.counters();
         if let Some(link) = &self.dialects.link {
-            snapshot.links = link.gauges();
+            (snapshot.addresses, snapshot.links) = link.gauges();
         }
         snapshot
     }
