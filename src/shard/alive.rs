@@ -6,13 +6,7 @@
 use std::time::Duration;
 
 use super::{Shard, conn::Due, gather, home};
-use crate::{
-    driver::Driver,
-    id::ConnId,
-    proto::ws::outbound,
-    reason::Reason,
-    timers::Alarm,
-};
+use crate::{driver::Driver, id::ConnId, proto::ws::outbound, reason::Reason, timers::Alarm};
 
 /// How often an otherwise idle shard turns, so that a stalled one can be told from it.
 pub(super) const PULSE: Duration = Duration::from_secs(1);

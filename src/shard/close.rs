@@ -17,7 +17,6 @@ use crate::{
     limits::CLOSE_TIMEOUT,
     proto::ws::{Cursor, Step, outbound},
     reason::Reason,
-    time::Time,
     timers::Alarm,
 };
 
@@ -188,7 +187,9 @@ impl<D: Driver> Shard<D> {
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
             match conn.state {
-                State::Open | State::Spliced if conn.is_moving() => self.close_forgotten(id, Reason::Draining),
+                State::Open | State::Spliced if conn.is_moving() => {
+                    self.close_forgotten(id, Reason::Draining)
+                }
                 State::Open | State::Spliced => self.close(id, Reason::Draining),
                 // A request may be on its way: it is answered 503.
                 State::Head | State::Answering => self.arm(id, Due::Head, CLOSE_TIMEOUT / 2),
@@ -222,7 +223,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let acked = self.driver.acked_bytes(id);
-        let (now, limit) = (self.now.at, self.shared.settings.slow_peer);
+        let (now, limit, interval) = (self.now.at, self.shared.settings.slow_peer, self.progress_interval());
         let conn = self.conns.get_mut(id).expect("looked at above");
         let acked = acked.unwrap_or(conn.sent);
         if acked > conn.acked {
@@ -236,8 +237,7 @@ impl<D: Driver> Shard<D> {
             }
             return;
         }
-        let at: Time = (now + self.progress_interval()).min(conn.progress_at + limit);
-        let conn = self.conns.get_mut(id).expect("looked at above");
+        let at = (now + interval).min(conn.progress_at + limit);
         conn.progress_timer = Some(self.timers.arm(at, Alarm::Progress(id)));
     }
 

@@ -100,7 +100,6 @@ impl<D: Driver> Shard<D> {
         let now = self.now;
         self.dialects.link.as_mut().map(|link| link.stats_part(now))
     }
-
 }
 
 /// Tickets and the shard's other alarms share a number space: the first few are the others'.

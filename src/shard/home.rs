@@ -66,7 +66,8 @@ impl<D: Driver> Shard<D> {
     /// Decides a move; it happens once nothing is queued for the connection.
     pub(super) fn decide_move(&mut self, id: ConnId, moving: Moving) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let guest = conn.guest.as_mut().expect("only a connection without a role moves, and it has its opening");
+        let guest =
+            conn.guest.as_mut().expect("only a connection without a role moves, and it has its opening");
         guest.moving = Some(moving);
         if self.driver.queued(id) == 0 {
             self.depart(id);
@@ -76,7 +77,9 @@ impl<D: Driver> Shard<D> {
     /// Posts the descriptor and the rest.
     pub(super) fn depart(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let Some(shard) = conn.guest.as_ref().and_then(|guest| guest.moving.as_ref()).map(|moving| moving.shard) else {
+        let Some(shard) =
+            conn.guest.as_ref().and_then(|guest| guest.moving.as_ref()).map(|moving| moving.shard)
+        else {
             return;
         };
         let tag = u64::from(self.number) << 48 | self.home.tags;

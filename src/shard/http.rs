@@ -43,7 +43,12 @@ impl<D: Driver> Shard<D> {
         self.counters.accept_failures += 1;
         if self.counters.accept_failures.is_power_of_two() {
             let times = self.counters.accept_failures;
-            tracing::warn!(shard = self.number, error, times, "accepting failed: out of descriptors or memory; raise LimitNOFILE");
+            tracing::warn!(
+                shard = self.number,
+                error,
+                times,
+                "accepting failed: out of descriptors or memory; raise LimitNOFILE"
+            );
         }
         self.timers.arm(self.now.at + ACCEPT_REST, Alarm::Shard(ALARM_ACCEPT));
     }
@@ -105,9 +110,14 @@ impl<D: Driver> Shard<D> {
             return self.respond(id, 404, &[], b"", false, false);
         };
         match &head.upgrade {
-            Upgrade::WrongVersion => {
-                self.respond(id, 426, &["Sec-WebSocket-Version: 13", JSON], br#"{"error":"bad_version"}"#, false, false)
-            }
+            Upgrade::WrongVersion => self.respond(
+                id,
+                426,
+                &["Sec-WebSocket-Version: 13", JSON],
+                br#"{"error":"bad_version"}"#,
+                false,
+                false,
+            ),
             Upgrade::WebSocket { accept } if self.stage == Stage::Running && !self.shared.is_draining() => {
                 self.upgrade(id, kind, &head, accept);
             }
@@ -202,7 +212,15 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Answers a request; the connection then waits for the next one or lingers.
-    fn respond(&mut self, id: ConnId, status: u16, headers: &[&str], body: &[u8], keep_alive: bool, head_only: bool) {
+    fn respond(
+        &mut self,
+        id: ConnId,
+        status: u16,
+        headers: &[&str],
+        body: &[u8],
+        keep_alive: bool,
+        head_only: bool,
+    ) {
         let keep_alive = keep_alive && self.stage == Stage::Running;
         let mut response = Vec::with_capacity(256 + body.len());
         http::respond(&mut response, status, headers, body, keep_alive, head_only);

@@ -38,7 +38,9 @@ impl<D: Driver> Shard<D> {
                     self.serve(id);
                 }
             }
-            State::Open if conn.held || conn.is_moving() || conn.unread_len() > 0 => self.set_aside(id, chunk),
+            State::Open if conn.held || conn.is_moving() || conn.unread_len() > 0 => {
+                self.set_aside(id, chunk)
+            }
             State::Open => self.read_messages(id, Input::Chunk(chunk)),
             State::Spliced => self.pump_chunk(id, chunk, following),
             State::Closing => self.read_closing(id, chunk),
@@ -139,26 +141,13 @@ impl<D: Driver> Shard<D> {
     }
 
     fn on_message(&mut self, id: ConnId, input: &mut Input, text: bool, payload: Payload) {
-        let gathered;
-        let bytes: &[u8] = match (&payload, &mut *input) {
-            (Payload::Gathered(bytes), _) => {
-                gathered = bytes;
-                gathered
-            }
-            (Payload::Here(range), Input::Chunk(chunk)) => &self.driver.bytes_mut(chunk)[range.clone()],
-            (Payload::Here(range), Input::Unread(unread)) => &unread.parts().0[range.clone()],
-        };
-        let Some(conn) = self.conns.get(id) else { return };
-        let kind = conn.kind;
-        let Shard { dialects, timers, actions, random, shared, now, .. } = &mut *self;
+        let Some(kind) = self.conns.get(id).map(|conn| conn.kind) else { return };
+        let Shard { driver, dialects, timers, actions, random, shared, now, .. } = &mut *self;
         let mut cx = Cx { now: *now, random, policy: &shared.policy, timers, actions };
+        let bytes = payload_bytes(driver, input, &payload);
         dialects.handle(&mut cx, kind, Event::Message { conn: id, text, bytes, moved: false });
         if let Some(shard) = self.take_move(id) {
-            let message = match (payload, input) {
-                (Payload::Gathered(bytes), _) => bytes,
-                (Payload::Here(range), Input::Chunk(chunk)) => self.driver.bytes_mut(chunk)[range].to_vec(),
-                (Payload::Here(range), Input::Unread(unread)) => unread.parts().0[range].to_vec(),
-            };
+            let message = payload_bytes(&mut self.driver, input, &payload).to_vec();
             self.carry_out();
             self.decide_move(id, Moving { shard, text, message });
         }
@@ -301,5 +290,14 @@ impl<D: Driver> Shard<D> {
             _ if left > 0 => self.watch_progress(id),
             _ => {}
         }
+    }
+}
+
+/// A collected message's bytes, wherever they lie.
+fn payload_bytes<'a, D: Driver>(driver: &'a mut D, input: &'a mut Input, payload: &'a Payload) -> &'a [u8] {
+    match (payload, input) {
+        (Payload::Gathered(bytes), _) => bytes,
+        (Payload::Here(range), Input::Chunk(chunk)) => &driver.bytes_mut(chunk)[range.clone()],
+        (Payload::Here(range), Input::Unread(unread)) => &unread.parts().0[range.clone()],
     }
 }

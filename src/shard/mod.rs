@@ -22,13 +22,8 @@ use std::{io, sync::Arc};
 
 use rand_chacha::ChaCha12Rng;
 
+use self::{conn::Conns, gather::Gathers, home::Home, mail::Mail};
 pub use self::{shared::Shared, view::View};
-use self::{
-    conn::Conns,
-    gather::Gathers,
-    home::Home,
-    mail::Mail,
-};
 use crate::{
     admin::Snapshot,
     dialect::{Action, Cx, Dialects, Event, Kind},
@@ -151,7 +146,9 @@ impl<D: Driver> Shard<D> {
             Completion::Stopped { conn } => self.on_stopped(conn),
             Completion::Readable { conn } => self.on_readable(conn),
             Completion::Sent { conn, bytes } => self.on_sent(conn, bytes),
-            Completion::SendFailed { conn, error } | Completion::Broken { conn, error } => self.on_broken(conn, error),
+            Completion::SendFailed { conn, error } | Completion::Broken { conn, error } => {
+                self.on_broken(conn, error)
+            }
             Completion::Arrived { conn, tag } => self.on_arrived(conn, tag),
             Completion::Woken => {}
         }

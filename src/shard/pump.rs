@@ -55,12 +55,16 @@ impl<D: Driver> Shard<D> {
     pub(super) fn pump_chunk(&mut self, id: ConnId, chunk: Chunk, following: usize) {
         let now = self.now.at;
         let want = (chunk.len() + following) as u64;
-        let Some(conn) = self.conns.get_mut(id) else { return self.driver.release(chunk) };
+        let Some(conn) = self.conns.get(id) else { return self.driver.release(chunk) };
         let Some(splice) = conn.splice else { return self.driver.release(chunk) };
+        let may_splice = conn.splicing == Splicing::No;
+        let destination = conn.partner;
         let behind_others = conn.unread_len() > 0;
         let allowed = !behind_others
             && match self.dialects.ledger(splice) {
-                Some((ledger, rates)) => ledger.budget.allow(rates, now, want).is_ok_and(|bytes| bytes >= want),
+                Some((ledger, rates)) => {
+                    ledger.budget.allow(rates, now, want).is_ok_and(|bytes| bytes >= want)
+                }
                 None => false,
             };
         if !allowed {
@@ -70,12 +74,10 @@ impl<D: Driver> Shard<D> {
             }
             return;
         }
-        let destination = conn.partner;
         if !self.takes_from(destination, id) {
             return self.driver.release(chunk);
         }
         let end = HEADROOM + chunk.len();
-        let may_splice = conn.splicing == Splicing::No && self.shared.settings.splice_bytes_min > 0;
         let splice_min = if may_splice { self.shared.settings.splice_bytes_min } else { 0 };
         let mut cursor = Cursor::at(HEADROOM);
         let mut stop = None;
@@ -335,7 +337,11 @@ impl<D: Driver> Shard<D> {
                 return self.end_piping(id);
             }
             let destination = conn.partner;
-            if conn.stalled || conn.mode != Mode::Off || !self.takes_from(destination, id) || self.must_stall(id) {
+            if conn.stalled
+                || conn.mode != Mode::Off
+                || !self.takes_from(destination, id)
+                || self.must_stall(id)
+            {
                 return;
             }
             let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
@@ -351,7 +357,8 @@ impl<D: Driver> Shard<D> {
                     let len = conn.inbound.skip(moved, &mut header);
                     self.driver.send_bytes(destination, &header[..len]);
                     self.driver.send_pipe(destination, pipe);
-                    let messages = u64::from(self.conns.get(id).is_some_and(|conn| conn.inbound.at_message_end()));
+                    let messages =
+                        u64::from(self.conns.get(id).is_some_and(|conn| conn.inbound.at_message_end()));
                     self.account(id, splice, moved as u64, messages);
                 }
                 SpliceIn::Empty => return self.set_read(id, Read::Readiness),

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::mail::Mailboxes;
-use crate::{admission::{ConnectionsPerIp, SharedPolicy}, time::Time};
+use crate::{
+    admission::{ConnectionsPerIp, SharedPolicy},
+    time::Time,
+};
 
 /// Who may read `/v1/stats` on the public port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
