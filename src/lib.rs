@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod admission;
 pub mod config;
+pub mod control;
 pub mod dialect;
 #[allow(unsafe_code)]
 pub mod driver;
