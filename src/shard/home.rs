@@ -89,6 +89,7 @@ impl<D: Driver> Shard<D> {
         }
         self.home.tags += 1;
         self.counters.handoffs.sent += 1;
+        self.counters.websockets -= 1;
         let conn = self.conns.remove(id).expect("looked at above");
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
@@ -150,6 +151,7 @@ impl<D: Driver> Shard<D> {
     /// Takes in a connection that is complete, and acts on the message that brought it.
     fn admit(&mut self, id: ConnId, from: u16, tag: u64, traveller: Traveller) {
         self.counters.handoffs.received += 1;
+        self.counters.websockets += 1;
         self.post_mail(from, Mail::Received { tag });
         let (conn, moving) = traveller.settle_in(id);
         let (kind, opening) = (conn.kind, conn.guest.as_ref().map(|guest| guest.opening.clone()));

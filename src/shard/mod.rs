@@ -110,7 +110,6 @@ impl<D: Driver> Shard<D> {
         self.driver.wait(self.timers.next_deadline())?;
         self.now = self.driver.now();
         self.shared.pulse(self.number, self.now.at);
-        self.counters.turns += 1;
         self.take_completions();
         self.take_mail();
         self.fire_timers();
