@@ -25,10 +25,10 @@ use crate::{
         link::{Link, LinkConfig, Place},
     },
     driver::{
-        self, Chosen, Clock, Driver, DriverKind, EpollDriver, ListenOptions, Listener, Offices, PoolOptions, Setup,
-        UringDriver, listen::KeepAlive, post::Wakers,
+        self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup, UringDriver,
+        listen::{KeepAlive, ListenOptions, Listener},
+        post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
-        table::Private,
     },
     limits::GATHER_TIMEOUT,
     shard::{
@@ -240,7 +240,7 @@ fn start_shards(
         };
         let (shared, ends, bound) = (Arc::clone(&relay.shared), offices.ends_for(number), bound.clone());
         let body = move || {
-            if let Err(error) = run_shard(plan, shared, &ends, &bound, &may_start) {
+            if let Err(error) = run_shard(plan, shared, ends, &bound, &may_start) {
                 // Before the start `start_shards` reports it; later nothing can go on without a shard.
                 if bound.send(Err(error.clone())).is_err() {
                     tracing::error!(shard = number, error, "a shard failed");
@@ -279,14 +279,14 @@ struct Plan {
 fn run_shard(
     plan: Plan,
     shared: Arc<Shared>,
-    ends: &driver::post::EndNumbers,
+    ends: EndNumbers,
     bound: &mpsc::Sender<Result<(), String>>,
     may_start: &mpsc::Receiver<()>,
 ) -> Result<(), String> {
     if let Some(core) = plan.core {
         process::pin(core).map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
     }
-    let (private, ends) = driver::table::settle(ends).map_err(|error| format!("descriptor table: {error}"))?;
+    let (private, ends) = ends.enter().map_err(|error| format!("descriptor table: {error}"))?;
     if let Private::Refused(errno) = private {
         tracing::warn!(
             shard = plan.number,
@@ -301,7 +301,14 @@ fn run_shard(
         .map(|address| driver::listen::bind(*address, &plan.listen))
         .collect::<io::Result<_>>()
         .map_err(|error| error.to_string())?;
-    let setup = Setup { clock: plan.clock, listeners, ends, pool: plan.pool, ..Setup::default_limits() };
+    let setup = Setup {
+        clock: plan.clock,
+        listeners,
+        post: ends,
+        pool: plan.pool,
+        pipes_max: PIPES_MAX,
+        connections_max: u32::MAX,
+    };
     let link = Link::new(plan.link, plan.place);
     let dialects = Dialects { link: Some(link) };
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
@@ -444,3 +451,6 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
+const PIPES_MAX: u32 = 64;

@@ -63,21 +63,17 @@ impl AsFd for Listener {
     }
 }
 
-/// Fails if any of the addresses is in use, naming it. Leaves nothing bound.
-pub fn claim(addresses: &[SocketAddr]) -> io::Result<()> {
-    let bind = |address: &SocketAddr| -> io::Result<Socket> {
-        let socket = open(*address)?;
-        socket.bind(&(*address).into())?;
+/// Fails if the address is in use, naming it; else says which address it is, with a real port where 0 was asked. Leaves
+/// nothing bound.
+pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let bind = || -> io::Result<SocketAddr> {
+        let socket = open(address)?;
+        socket.bind(&address.into())?;
         // Two sockets with SO_REUSEADDR may both be bound; only listening settles whose the address is.
         socket.listen(1)?;
-        Ok(socket)
+        Ok(socket.local_addr()?.as_socket().expect("bound to an IP address above"))
     };
-    // Kept until all are bound, so that two equal addresses in the list are noticed too.
-    let mut bound = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        bound.push(bind(address).map_err(|error| naming(address, &error))?);
-    }
-    Ok(())
+    bind().map_err(|error| naming(&address, &error))
 }
 
 /// Listens on `address`, sharing it with the other shards.
@@ -134,12 +130,12 @@ mod tests {
         // Binding beside it works, which is why `claim` exists.
         let second = bind(first.address(), &ListenOptions::default()).unwrap();
         assert_eq!(first.address(), second.address());
-        let error = claim(&[first.address()]).unwrap_err();
+        let error = claim(first.address()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&first.address().to_string()), "{error}");
         let address = first.address();
         drop((first, second));
-        claim(&[address]).unwrap();
+        claim(address).unwrap();
     }
 
     #[test]
