@@ -3,6 +3,7 @@
 //! (The tour comes here.)
 
 #![deny(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod admin;
 pub mod admission;

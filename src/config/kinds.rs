@@ -1,7 +1,8 @@
 //! The kinds of option values: how each is written, read and shown.
 //!
-//! A [`Kind`] reads a text into a typed value or says no; what it would have accepted is in [`Kind::takes`], which ends the sentence
-//! "`--flag` takes ..." in messages, in the help and in the documentation. Nothing here knows where a text came from.
+//! A [`Kind`] reads a text into a typed value or says no; what it would have accepted is in [`Kind::takes`],
+//! which ends the sentence "`--flag` takes ..." in messages, in the help and in the documentation. Nothing
+//! here knows where a text came from.
 
 use std::{
     marker::PhantomData,
