@@ -43,6 +43,18 @@ pub struct Snapshot {
     pub handoffs: Handoffs,
     /// Mails taken from other shards.
     pub mails: u64,
+    /// Connections upgraded to WebSockets.
+    pub upgrades: u64,
+    /// Pings sent.
+    pub pings: u64,
+    /// Times that a source was not read because its destination did not take what it had.
+    pub stalls: u64,
+    /// Control sockets closed because they did not read their own notices.
+    pub notices_dropped: u64,
+    /// Completions taken from the driver.
+    pub completions: u64,
+    /// Completions that named a connection no longer there.
+    pub stale: u64,
     /// How long turns took, without the wait.
     pub turn_time: TurnTime,
     /// What the driver counted.
@@ -82,6 +94,8 @@ pub struct Handoffs {
     pub received: u64,
     /// Not moved, because a queue or a table was full.
     pub failed: u64,
+    /// Moved later than decided, because the other shard's post was full.
+    pub delayed: u64,
 }
 
 /// A counter for each [`Reason`].
