@@ -1,7 +1,7 @@
 //! Snapshots as Prometheus text (exposition format 0.0.4).
 //!
-//! One row a metric, from which come its lines here and its line in docs/OPERATIONS.md. Labels are the shard, and words of fixed
-//! sets: the number of series depends on the number of shards alone.
+//! One row a metric, from which come its lines here and its line in docs/OPERATIONS.md. Labels are the shard,
+//! and words of fixed sets: the number of series depends on the number of shards alone.
 
 use std::fmt::{Display, Write};
 
@@ -24,6 +24,7 @@ pub fn render(about: &About, ready: &Ready, snapshots: &[Option<Snapshot>]) -> S
         write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect(STRING);
         match metric.samples {
             Samples::Process(sample) => sample(&mut Lines { out: &mut out, name, shard: None }, about, ready),
+            Samples::Shards => Lines { out: &mut out, name, shard: None }.add(snapshots.len()),
             Samples::Answered => {
                 for (shard, snapshot) in snapshots.iter().enumerate() {
                     Lines { out: &mut out, name, shard: Some(shard) }.add(u8::from(snapshot.is_some()));
@@ -59,6 +60,8 @@ struct Metric {
 enum Samples {
     /// One of the whole process.
     Process(fn(&mut Lines<'_>, &About, &Ready)),
+    /// How many shards there are.
+    Shards,
     /// Whether each shard answered.
     Answered,
     /// Some of each shard that answered.
@@ -118,6 +121,7 @@ const METRICS: &[Metric] = &[
             lines.write("", &[("version", &about.version), ("driver", &about.driver)], 1);
         },
     ),
+    Metric { name: "longsplice_shards", kind: "gauge", help: "Shards.", samples: Samples::Shards },
     process("longsplice_draining", "1 while the relay is shutting down.", |lines, _, ready| {
         lines.add(u8::from(ready.draining));
     }),
@@ -144,7 +148,7 @@ const METRICS: &[Metric] = &[
         lines.add(shard.http_requests);
     }),
     counter(
-        "longsplice_refused_total",
+        "longsplice_refusals_total",
         "Connections turned away before they were served, by reason.",
         |lines, shard| {
             for (reason, count) in shard.refused.iter() {
@@ -152,7 +156,7 @@ const METRICS: &[Metric] = &[
             }
         },
     ),
-    counter("longsplice_closed_total", "Connections that ended, by reason.", |lines, shard| {
+    counter("longsplice_closes_total", "Connections that ended, by reason.", |lines, shard| {
         for (reason, count) in shard.closed.iter() {
             lines.label("reason", reason.label(), count);
         }
@@ -287,13 +291,14 @@ mod tests {
         let text = render(&ABOUT, &ready, &[Some(snapshot(0)), None]);
         for line in [
             "longsplice_info{version=\"1.2.3\",driver=\"epoll\"} 1",
+            "longsplice_shards 2",
             "longsplice_draining 1",
             "longsplice_stalled_shards 1",
             "longsplice_shard_answered{shard=\"0\"} 1",
             "longsplice_shard_answered{shard=\"1\"} 0",
             "longsplice_connections{shard=\"0\"} 7",
-            "longsplice_closed_total{shard=\"0\",reason=\"link_idle\"} 1",
-            "longsplice_closed_total{shard=\"0\",reason=\"slow_peer\"} 0",
+            "longsplice_closes_total{shard=\"0\",reason=\"link_idle\"} 1",
+            "longsplice_closes_total{shard=\"0\",reason=\"slow_peer\"} 0",
             "longsplice_links{shard=\"0\",state=\"pending\"} 3",
             "longsplice_relayed_bytes_total{shard=\"0\",from=\"client\"} 18446744073709551615",
             "longsplice_paced_seconds_total{shard=\"0\"} 1.5",
