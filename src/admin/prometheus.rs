@@ -148,7 +148,7 @@ const METRICS: &[Metric] = &[
         lines.add(shard.http_requests);
     }),
     counter(
-        "longsplice_refusals_total",
+        "longsplice_refused_total",
         "Connections turned away before they were served, by reason.",
         |lines, shard| {
             for (reason, count) in shard.refused.iter() {
@@ -156,7 +156,7 @@ const METRICS: &[Metric] = &[
             }
         },
     ),
-    counter("longsplice_closes_total", "Connections that ended, by reason.", |lines, shard| {
+    counter("longsplice_closed_total", "Connections that ended, by reason.", |lines, shard| {
         for (reason, count) in shard.closed.iter() {
             lines.label("reason", reason.label(), count);
         }
@@ -297,8 +297,8 @@ mod tests {
             "longsplice_shard_answered{shard=\"0\"} 1",
             "longsplice_shard_answered{shard=\"1\"} 0",
             "longsplice_connections{shard=\"0\"} 7",
-            "longsplice_closes_total{shard=\"0\",reason=\"link_idle\"} 1",
-            "longsplice_closes_total{shard=\"0\",reason=\"slow_peer\"} 0",
+            "longsplice_closed_total{shard=\"0\",reason=\"link_idle\"} 1",
+            "longsplice_closed_total{shard=\"0\",reason=\"slow_peer\"} 0",
             "longsplice_links{shard=\"0\",state=\"pending\"} 3",
             "longsplice_relayed_bytes_total{shard=\"0\",from=\"client\"} 18446744073709551615",
             "longsplice_paced_seconds_total{shard=\"0\"} 1.5",
