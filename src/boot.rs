@@ -26,6 +26,7 @@ use crate::{
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
+        UringDriver,
         listen::{KeepAlive, ListenOptions, Listener},
         post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
@@ -315,7 +316,7 @@ fn run_shard(
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
     match plan.kind {
         DriverKind::IoUring => {
-            let driver = EpollDriver::new(setup).map_err(failed)?;
+            let driver = UringDriver::new(setup).map_err(failed)?;
             turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
                 .map_err(failed)
         }

@@ -175,8 +175,7 @@ fn two_drivers_share_a_port<D: Real>() {
     let offices = Offices::new(2).unwrap();
     let (mut first, address) = driver_at::<D>(offices.ends_here(0));
     let options = ListenOptions::default();
-    let (mut second, _) =
-        driver_with::<D>(address, &options, PoolOptions::default(), offices.ends_here(1));
+    let (mut second, _) = driver_with::<D>(address, &options, PoolOptions::default(), offices.ends_here(1));
     let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut accepted = (0, 0);
     let count = |completion: Completion| usize::from(matches!(completion, Completion::Accepted { .. }));

@@ -10,7 +10,9 @@ use super::{
     on_both,
     rig::{Real, connect, driver, driver_with, echo, finish, forward, loopback, patterned, turn, until},
 };
-use crate::driver::{Completion, Driver, EpollDriver, PoolOptions, Read, UringDriver, listen::ListenOptions, post::Offices};
+use crate::driver::{
+    Completion, Driver, EpollDriver, PoolOptions, Read, UringDriver, listen::ListenOptions, post::Offices,
+};
 
 on_both!(
     readers_that_stand_still_stop_nobody_else,
