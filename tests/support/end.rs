@@ -82,6 +82,20 @@ pub trait End: Sized {
         }
     }
 
+    /// Drops data until the close frame, which must have this code.
+    fn expect_any_until_closed(&mut self, code: u16) {
+        loop {
+            match self.hear(PATIENCE) {
+                Heard::Text(_) | Heard::Binary(_) => {}
+                other => {
+                    let closed = matches!(other, Heard::Closed(heard, _) if heard == code);
+                    assert!(closed, "expected to be closed {code}, heard {other:?}");
+                    return;
+                }
+            }
+        }
+    }
+
     /// The next thing, which must be the stream's end without a close frame.
     fn expect_dropped(&mut self) {
         assert_eq!(self.hear(PATIENCE), Heard::Dropped);

@@ -186,6 +186,27 @@ impl Raw {
         }
     }
 
+    /// Hears this close code, whatever comes first and however the stream ends behind it; a thread may be sending.
+    pub fn expect_closed_somehow(&mut self, code: u16) {
+        loop {
+            match self.frame() {
+                Frame { opcode: wire::CLOSE, payload, .. } => {
+                    return assert_eq!(payload.get(..2), Some(&code.to_be_bytes()[..]), "another close code");
+                }
+                Frame { .. } => {}
+            }
+        }
+    }
+
+    /// Reads what is left until the stream ends, or breaks; fails if it does not.
+    pub fn expect_lost(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.ended {
+            assert!(Instant::now() < deadline, "the connection lives on");
+            self.read_some(Duration::from_millis(100));
+        }
+    }
+
     /// A second handle to the stream, to write from another thread.
     pub fn writer(&self) -> TcpStream {
         self.stream.try_clone().expect("a descriptor")

@@ -240,7 +240,8 @@ impl Relay {
         let metrics = self.metrics();
         let running = metrics.sum_of("longsplice_info", &[("driver", driver)]);
         assert_eq!(running, 1.0, "another driver than {driver} runs");
-        assert_eq!(metrics.sum("longsplice_shards"), f64::from(shards), "another number of shards runs");
+        let answered = metrics.sum("longsplice_shard_answered");
+        assert_eq!(answered, f64::from(shards), "another number of shards runs");
     }
 }
 
