@@ -49,9 +49,8 @@ fn both_directions_are_charged_to_one_account() {
         let (_host, mut link) = Link::<Raw>::new(&relay);
         let _floods = [Flood::start(&link.client, 5000), Flood::start(&link.host, 5000)];
         let (at_host, at_client) = thread::scope(|scope| {
-            let span = Duration::from_secs(6);
-            let at_host = scope.spawn(|| Meter::watch(&mut link.host, span));
-            let at_client = Meter::watch(&mut link.client, span);
+            let at_host = scope.spawn(|| Meter::watch(&mut link.host, Duration::from_secs(6)));
+            let at_client = Meter::watch(&mut link.client, Duration::from_secs(6));
             (at_host.join().expect("the meter does not panic"), at_client)
         });
         let (from_client, from_host) = (at_host.between(1.0, 5.0), at_client.between(1.0, 5.0));

@@ -186,6 +186,19 @@ impl Raw {
         }
     }
 
+    /// The payload of the next pong; fails when data comes first.
+    pub fn pong(&mut self) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.pongs.is_empty() {
+            match self.frame_or_pong_by(deadline) {
+                Next::Frame(frame) => panic!("{frame:?} instead of a pong"),
+                Next::End => panic!("the stream ended before a pong"),
+                Next::Nothing => assert!(Instant::now() < deadline, "no pong in {PATIENCE:?}"),
+            }
+        }
+        self.pongs.pop_front().expect("the loop ends with one")
+    }
+
     /// Hears this close code, whatever comes first and however the stream ends behind it; a thread may be sending.
     pub fn expect_closed_somehow(&mut self, code: u16) {
         loop {

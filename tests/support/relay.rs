@@ -36,12 +36,13 @@ pub struct Setup {
     cell: Cell,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    listen: Option<&'static str>,
 }
 
 impl Setup {
     /// Without pacing and without a per-IP budget, so that only a scenario that is about them meets them.
     pub fn new(cell: Cell) -> Setup {
-        Setup { cell, environment: Vec::new(), arguments: Vec::new() }
+        Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen: Some("127.0.0.1:0") }
             .env("LINK_RELAY_MAX_BPS", "0")
             .env("LINK_IP_RATE_PER_MIN", "0")
     }
@@ -59,11 +60,18 @@ impl Setup {
         self
     }
 
+    /// Leaves `--listen` away, for other options to say where.
+    pub fn without_listen(mut self) -> Setup {
+        self.listen = None;
+        self
+    }
+
     /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and shards.
     pub fn start(self) -> Relay {
         let mut process = Command::new(binary())
             .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
+            .args(["--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
+            .args(self.listen.iter().flat_map(|address| ["--listen", address]))
             .args(&self.arguments)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
