@@ -178,7 +178,7 @@ fn a_list_without_keys_is_open() {
         let file = NamedTempFile::new().expect("a temporary file");
         let relay = cell
             .setup()
-            .env("LINK_ALLOWED_REGISTER_KEYS", "# none,")
+            .env("LINK_ALLOWED_REGISTER_KEYS", "#none,\t#at-all")
             .env("LINK_ALLOWED_REGISTER_KEYS_FILE", file.path().display())
             .start();
         Host::register(&relay).join::<Peer, Peer>(&relay).check();
