@@ -175,7 +175,7 @@ fn reload(config: &Config, relay: &Relay) {
             relay.shared.policy.replace_allow_list(list);
             relay.post_all(|| Mail::PolicyChanged);
         }
-        Err(error) => tracing::error!(error, "allow-list not read again; the one in force stays"),
+        Err(error) => tracing::warn!(error, "allow-list not read again; the one in force stays"),
     }
 }
 

@@ -226,7 +226,8 @@ impl<D: Driver> Shard<D> {
         let how = match conn.state {
             State::Head | State::Lingering => single,
             State::Answering => Read::Off,
-            State::Open if conn.held || conn.is_moving() => Read::Off,
+            State::Open if conn.is_moving() => return self.depart(id),
+            State::Open if conn.held => Read::Off,
             State::Open if conn.settled => Read::Stream,
             State::Open => single,
             State::Spliced => match self.pump_read(id) {
