@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     driver::{
-        Chunk, Completion, HEADROOM, Read,
+        Chunk, Completion, Read,
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
