@@ -18,6 +18,7 @@ on_both!(
     readers_that_stand_still_stop_nobody_else,
     more_ready_than_buffers_starves_nobody,
     ends_cost_no_buffers,
+    a_shard_that_takes_little_a_turn_forgets_nobody,
 );
 
 /// A driver with few buffers, so that they run out.
@@ -114,6 +115,41 @@ fn more_ready_than_buffers_starves_nobody<D: Real>() {
     });
     for conn in conns {
         driver.close(conn, true);
+    }
+    finish(driver);
+}
+
+/// Completions pile up in the driver while buffers are short: the two must not wait for each other.
+fn a_shard_that_takes_little_a_turn_forgets_nobody<D: Real>() {
+    const CONNECTIONS: usize = 300;
+    let (mut driver, address) = narrow::<D>(4);
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (client, conn) = connect(&mut driver, address);
+        driver.read(conn, Read::Stream);
+        clients.push(client);
+    }
+    for _ in 0..3 {
+        for mut client in &clients {
+            client.write_all(&patterned(100)).unwrap();
+        }
+        let mut echoed = 0;
+        let start = Instant::now();
+        while echoed < CONNECTIONS * 100 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{echoed}; {:?}", driver.counters());
+            let deadline = driver.now().at + Duration::from_millis(20);
+            driver.wait(Some(deadline)).unwrap();
+            for _ in 0..3 {
+                let Some(completion) = driver.next() else { break };
+                if let Completion::Sent { bytes, .. } = &completion {
+                    echoed += bytes;
+                }
+                echo(&mut driver, completion);
+            }
+        }
+        for mut client in &clients {
+            client.read_exact(&mut [0; 100]).unwrap();
+        }
     }
     finish(driver);
 }
