@@ -198,7 +198,8 @@ pub fn stats_json(parts: Vec<StatsPart>, missing: &[u16], now: Now, started: Tim
         closed.extend(part.closed);
     }
     live.sort_by_key(|link| (link.started_unix_ms, link.id));
-    closed.sort_by_key(|link| (Reverse(link.closed_unix_ms), link.id));
+    // Stable: each shard lists its own newest first, also within a millisecond.
+    closed.sort_by_key(|link| Reverse(link.closed_unix_ms));
     let truncated = live.len() > STATS_LINKS_MAX;
     let mut json = format!(
         concat!(
