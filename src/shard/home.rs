@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::{
     Shard,
-    conn::{Conn, Guest, Moving, State, Unread},
+    conn::{Conn, Guest, Mode, Moving, State, Unread},
     mail::{Full, Mail},
 };
 use crate::{
