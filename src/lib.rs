@@ -13,5 +13,6 @@ pub mod limits;
 pub mod pacing;
 pub mod proto;
 pub mod reason;
+pub mod sim;
 pub mod time;
 pub mod timers;

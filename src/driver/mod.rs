@@ -45,9 +45,13 @@ pub enum Read {
     /// Not at all. Bytes that the kernel had already delivered may still arrive; [`Completion::Stopped`] says that
     /// none will any more. (Only after `Stream` or `Once`: turning off what is off answers nothing.)
     Off,
-    /// One receive, then off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing is in
-    /// flight afterwards.
-    Once,
+    /// One receive of at most `bytes_max` bytes (at least 1; the driver may receive less, one buffer's worth will do), then
+    /// off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing is in flight afterwards. Paced
+    /// connections are read this way, never for more than is paid for.
+    Once {
+        /// The most to receive.
+        bytes_max: u32,
+    },
     /// As bytes come, until turned off or the end.
     Stream,
     /// No receive: one [`Completion::Readable`] when there is something to read, then off. For [`Driver::splice_in`].
@@ -217,7 +221,7 @@ pub struct DriverCounters {
 
 /// One shard's sockets. See the contract at the head of this module.
 pub trait Driver {
-    /// Reads both clocks. Called once a turn.
+    /// Reads both clocks. Called twice a turn: for the time that all of it works with, and for how long it took.
     fn now(&self) -> Now;
 
     /// Submits everything asked for since the last call and waits until there is a completion or `deadline` has passed;
