@@ -1,7 +1,13 @@
 //! The timer wheel: many deadlines, most of them never reached.
 //!
 //! Pure: told the time, never reads it. Hierarchical, one millisecond a tick; arming and cancelling are O(1), a turn
-//! without a due timer costs a comparison.
+//! without a due timer costs a comparison. A timer moves down at most once per level, so a 30 s timer is touched
+//! three times in all, and nothing wakes the shard in between.
+//!
+//! Promises that no timer fires early. A deadline is rounded up to a whole millisecond, so one may fire up to a
+//! millisecond late. Never goes back: the times given to [`Wheel::pop`] may stand still but not decrease.
+
+use std::{fmt, num::NonZeroU32};
 
 use crate::{dialect, id::ConnId, time::Time};
 
@@ -24,32 +30,436 @@ pub enum Alarm {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimerId {
     index: u32,
-    generation: u32,
+    generation: NonZeroU32,
 }
 
 /// The wheel.
-#[derive(Debug)]
-pub struct Wheel {}
+///
+/// Level `l` holds timers whose tick first differs from `elapsed` in its `l`-th group of six bits, in the list of
+/// that group's value.
+///
+/// Invariant: every armed timer's tick is above `elapsed`, except in the list `DUE`; hence on every level only lists
+/// above `elapsed`'s own group are occupied, and the lowest list of the lowest level is the next to come.
+pub struct Wheel {
+    /// The tick up to which lists were emptied.
+    elapsed: u64,
+    /// The time of the last `pop`.
+    told: Time,
+    /// First entry of every list, or `NONE`. The lists are circular.
+    heads: Box<[u32; LISTS]>,
+    /// Which lists of a level are occupied.
+    occupied: [u64; LEVELS],
+    /// Which levels are occupied.
+    levels: u16,
+    entries: Vec<Entry>,
+    /// First free entry, chained by `next`.
+    free: u32,
+    armed: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    /// The tick at which it is due.
+    tick: u64,
+    alarm: Alarm,
+    generation: NonZeroU32,
+    next: u32,
+    prev: u32,
+    /// The list it is in, or `FREE`.
+    list: u16,
+}
 
 impl Wheel {
-    /// Arms a timer; one in the past is due at the next `pop`.
-    pub fn arm(&mut self, _at: Time, _alarm: Alarm) -> TimerId {
-        unimplemented!()
+    /// A wheel without timers that starts at `now`.
+    pub fn new(now: Time) -> Wheel {
+        Wheel {
+            elapsed: now.0 / TICK_US,
+            told: now,
+            heads: Box::new([NONE; LISTS]),
+            occupied: [0; LEVELS],
+            levels: 0,
+            entries: Vec::new(),
+            free: NONE,
+            armed: 0,
+        }
+    }
+
+    /// Arms a timer; one that is not after the last `pop` is due at the next.
+    pub fn arm(&mut self, at: Time, alarm: Alarm) -> TimerId {
+        let tick = at.0.div_ceil(TICK_US);
+        let index = self.take_free();
+        let entry = &mut self.entries[index as usize];
+        entry.tick = tick;
+        entry.alarm = alarm;
+        let generation = entry.generation;
+        let list = if at <= self.told { DUE } else { self.list_of(tick) };
+        self.link(index, list);
+        self.armed += 1;
+        TimerId { index, generation }
     }
 
     /// Cancels a timer; a stale id does nothing.
-    pub fn cancel(&mut self, _timer: TimerId) {
-        unimplemented!()
+    pub fn cancel(&mut self, timer: TimerId) {
+        let known = self.entries.get(timer.index as usize);
+        if known.is_some_and(|entry| entry.generation == timer.generation && entry.list != FREE) {
+            self.unlink(timer.index);
+            self.give_back(timer.index);
+        }
     }
 
-    /// A time at or before the earliest deadline (never later than it, and always moving on when turns are taken at it);
-    /// `None` without timers.
+    /// A time at or before the earliest deadline (never later than it, rounded up to a tick, and always moving on when
+    /// turns are taken at it); the time last told for timers that are due already; `None` without timers.
     pub fn next_deadline(&self) -> Option<Time> {
-        unimplemented!()
+        if self.heads[DUE as usize] != NONE {
+            return Some(self.told);
+        }
+        self.next_list().map(|(_, start)| Time(start.saturating_mul(TICK_US)))
     }
 
     /// Takes one timer that is due at `now`; never before its deadline.
-    pub fn pop(&mut self, _now: Time) -> Option<Alarm> {
-        unimplemented!()
+    pub fn pop(&mut self, now: Time) -> Option<Alarm> {
+        debug_assert!(now >= self.told, "time went back from {:?} to {now:?}", self.told);
+        self.told = self.told.max(now);
+        let target = self.told.0 / TICK_US;
+        loop {
+            let first = self.heads[DUE as usize];
+            if first != NONE {
+                self.unlink(first);
+                self.give_back(first);
+                return Some(self.entries[first as usize].alarm);
+            }
+            match self.next_list() {
+                Some((list, start)) if start <= target => {
+                    self.elapsed = start;
+                    self.cascade(list);
+                }
+                _ => {
+                    // No list starts in between, so no timer's level changes by this.
+                    self.elapsed = target;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// How many timers are armed.
+    pub fn len(&self) -> usize {
+        self.armed
+    }
+
+    /// Whether no timer is armed.
+    pub fn is_empty(&self) -> bool {
+        self.armed == 0
+    }
+
+    /// The occupied list that comes next, and the tick at which it starts.
+    fn next_list(&self) -> Option<(u16, u64)> {
+        if self.levels == 0 {
+            return None;
+        }
+        let level = self.levels.trailing_zeros();
+        let slot = self.occupied[level as usize].trailing_zeros();
+        let shift = level * SLOT_BITS;
+        let above = (self.elapsed >> shift >> SLOT_BITS) << SLOT_BITS << shift;
+        Some(((level * SLOTS + slot) as u16, above | u64::from(slot) << shift))
+    }
+
+    /// Spreads a list whose start was reached over the levels below, in the order in which it was filled.
+    fn cascade(&mut self, list: u16) {
+        let first = self.heads[usize::from(list)];
+        self.set_head(list, NONE);
+        let mut index = first;
+        loop {
+            let Entry { tick, next, .. } = self.entries[index as usize];
+            let lower = if tick <= self.elapsed { DUE } else { self.list_of(tick) };
+            self.link(index, lower);
+            if next == first {
+                return;
+            }
+            index = next;
+        }
+    }
+
+    /// The list for a tick above `elapsed`.
+    fn list_of(&self, tick: u64) -> u16 {
+        debug_assert!(tick > self.elapsed);
+        let level = (tick ^ self.elapsed).ilog2() / SLOT_BITS;
+        let slot = tick >> (level * SLOT_BITS) & u64::from(SLOTS - 1);
+        (level * SLOTS + slot as u32) as u16
+    }
+
+    /// Appends an entry to a list.
+    fn link(&mut self, index: u32, list: u16) {
+        let head = self.heads[usize::from(list)];
+        let (next, prev) = if head == NONE {
+            self.set_head(list, index);
+            (index, index)
+        } else {
+            let last = self.entries[head as usize].prev;
+            self.entries[head as usize].prev = index;
+            self.entries[last as usize].next = index;
+            (head, last)
+        };
+        let entry = &mut self.entries[index as usize];
+        entry.next = next;
+        entry.prev = prev;
+        entry.list = list;
+    }
+
+    /// Takes an entry out of its list.
+    fn unlink(&mut self, index: u32) {
+        let Entry { next, prev, list, .. } = self.entries[index as usize];
+        if next == index {
+            self.set_head(list, NONE);
+            return;
+        }
+        self.entries[next as usize].prev = prev;
+        self.entries[prev as usize].next = next;
+        if self.heads[usize::from(list)] == index {
+            self.heads[usize::from(list)] = next;
+        }
+    }
+
+    /// Sets a list's first entry where the list becomes empty or stops being so, and keeps the bitmaps true.
+    fn set_head(&mut self, list: u16, head: u32) {
+        self.heads[usize::from(list)] = head;
+        if list == DUE {
+            return;
+        }
+        let (level, slot) = (usize::from(list) / SLOTS as usize, u32::from(list) % SLOTS);
+        if head == NONE {
+            self.occupied[level] &= !(1 << slot);
+        } else {
+            self.occupied[level] |= 1 << slot;
+        }
+        if self.occupied[level] == 0 {
+            self.levels &= !(1 << level);
+        } else {
+            self.levels |= 1 << level;
+        }
+    }
+
+    fn take_free(&mut self) -> u32 {
+        if self.free != NONE {
+            let index = self.free;
+            self.free = self.entries[index as usize].next;
+            return index;
+        }
+        let index = u32::try_from(self.entries.len()).expect("a shard has far fewer than 2^32 timers");
+        self.entries.push(Entry {
+            tick: 0,
+            alarm: Alarm::Shard(0),
+            generation: NonZeroU32::MIN,
+            next: NONE,
+            prev: NONE,
+            list: FREE,
+        });
+        index
+    }
+
+    /// Frees an unlinked entry; ids of it are stale from now on.
+    fn give_back(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.generation = entry.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        entry.list = FREE;
+        entry.next = self.free;
+        self.free = index;
+        self.armed -= 1;
+    }
+}
+
+impl Default for Wheel {
+    fn default() -> Wheel {
+        Wheel::new(Time::default())
+    }
+}
+
+impl fmt::Debug for Wheel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wheel").field("told", &self.told).field("armed", &self.armed).finish_non_exhaustive()
+    }
+}
+
+/// Microseconds in a tick.
+const TICK_US: u64 = 1000;
+/// Bits of a tick that one level tells apart, so that a level's occupied lists are one word.
+const SLOT_BITS: u32 = 6;
+const SLOTS: u32 = 1 << SLOT_BITS;
+/// Enough for every `Time`: no deadline is too far for the wheel.
+const LEVELS: usize = 10;
+/// The lists of all levels and the list of what is due.
+const LISTS: usize = LEVELS * SLOTS as usize + 1;
+const DUE: u16 = LISTS as u16 - 1;
+/// Not in a list.
+const FREE: u16 = u16::MAX;
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+const _: () = assert!(u64::MAX / TICK_US < 1 << (LEVELS as u32 * SLOT_BITS));
+const _: () = assert!(LEVELS <= u16::BITS as usize);
+// Every connection keeps one or two entries for as long as it lives.
+const _: () = assert!(size_of::<Entry>() <= 48);
+const _: () = assert!(size_of::<Option<TimerId>>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Time {
+        Time(ms * 1000)
+    }
+
+    /// Takes turns at `next_deadline` only; returns what fired when, and the number of turns.
+    fn run(wheel: &mut Wheel) -> (Vec<(Time, Alarm)>, usize) {
+        let (mut fired, mut turns) = (Vec::new(), 0);
+        while let Some(at) = wheel.next_deadline() {
+            turns += 1;
+            while let Some(alarm) = wheel.pop(at) {
+                fired.push((at, alarm));
+            }
+            assert!(wheel.next_deadline().is_none_or(|next| next > at));
+        }
+        (fired, turns)
+    }
+
+    #[test]
+    fn fires_in_order_at_the_tick_and_wakes_a_few_times_only() {
+        let mut wheel = Wheel::new(ms(5));
+        for at in [30_005, 6, 70, 5_000, 4_101, 4_100, 300_000, 86_400_000] {
+            wheel.arm(ms(at), Alarm::Shard(at as u32));
+        }
+        let (fired, turns) = run(&mut wheel);
+        let times: Vec<u64> = fired.iter().map(|(at, _)| at.0 / 1000).collect();
+        assert_eq!(times, [6, 70, 4_100, 4_101, 5_000, 30_005, 300_000, 86_400_000]);
+        assert!(fired.iter().all(|(at, alarm)| *alarm == Alarm::Shard((at.0 / 1000) as u32)));
+        assert!(turns <= 8 * 4, "{turns} turns");
+    }
+
+    #[test]
+    fn a_deadline_within_a_tick_is_rounded_up_and_one_in_the_past_is_due_at_once() {
+        let mut wheel = Wheel::new(Time(1_500));
+        wheel.arm(Time(1_501), Alarm::Shard(1));
+        wheel.arm(Time(1_500), Alarm::Shard(2));
+        wheel.arm(Time(0), Alarm::Shard(3));
+        assert_eq!(wheel.next_deadline(), Some(Time(1_500)));
+        assert_eq!(wheel.pop(Time(1_500)), Some(Alarm::Shard(2)));
+        assert_eq!(wheel.pop(Time(1_500)), Some(Alarm::Shard(3)));
+        assert_eq!(wheel.pop(Time(1_999)), None);
+        assert_eq!(wheel.pop(Time(2_000)), Some(Alarm::Shard(1)));
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_stale_id_cancels_nothing() {
+        let mut wheel = Wheel::default();
+        let first = wheel.arm(ms(1), Alarm::Shard(1));
+        assert_eq!(wheel.pop(ms(1)), Some(Alarm::Shard(1)));
+        let second = wheel.arm(ms(2), Alarm::Shard(2));
+        assert_eq!(first.index, second.index);
+        wheel.cancel(first);
+        assert_eq!(wheel.len(), 1);
+        wheel.cancel(second);
+        wheel.cancel(second);
+        assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn the_farthest_deadline_fits_and_a_clock_that_jumps_fires_everything_once() {
+        let mut wheel = Wheel::new(ms(77));
+        wheel.arm(Time(u64::MAX), Alarm::Shard(0));
+        let soon: Vec<u64> = (0..40).map(|power| 1 << power).collect();
+        for at in &soon {
+            wheel.arm(Time(*at), Alarm::Shard(1));
+        }
+        let fired = std::iter::from_fn(|| wheel.pop(Time(1 << 60))).count();
+        assert_eq!((fired, wheel.len()), (soon.len(), 1));
+        assert!(wheel.next_deadline() > Some(Time(1 << 60)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Deed {
+        Arm(i64),
+        Cancel(usize),
+        Turn(u64),
+        TurnAtDeadline,
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+        let far = (0u32..36).prop_flat_map(|bits| 0..=(1i64 << bits));
+        let deed = prop_oneof![
+            5 => prop_oneof![far.clone(), -5_000..5_000i64].prop_map(Deed::Arm),
+            2 => any::<usize>().prop_map(Deed::Cancel),
+            2 => far.prop_map(|span| Deed::Turn(span as u64 / 8)),
+            2 => Just(Deed::TurnAtDeadline),
+        ];
+        proptest::collection::vec(deed, 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_ordered_map(start in 0u64..1 << 40, deeds in deeds()) {
+            let mut now = Time(start);
+            let mut wheel = Wheel::new(now);
+            // Fires at (tick, number); armed timers' ids beside.
+            let mut oracle: BTreeMap<(u64, u32), TimerId> = BTreeMap::new();
+            let mut ids: Vec<TimerId> = Vec::new();
+            for deed in deeds {
+                match deed {
+                    Deed::Arm(span) => {
+                        let at = Time(now.0.saturating_add_signed(span));
+                        let number = ids.len() as u32;
+                        let id = wheel.arm(at, Alarm::Shard(number));
+                        let tick = if at <= now { 0 } else { at.0.div_ceil(1000) };
+                        oracle.insert((tick, number), id);
+                        ids.push(id);
+                    }
+                    Deed::Cancel(pick) if !ids.is_empty() => {
+                        let id = ids[pick % ids.len()];
+                        wheel.cancel(id);
+                        oracle.retain(|_, armed| *armed != id);
+                    }
+                    Deed::Cancel(_) => {}
+                    Deed::Turn(_) | Deed::TurnAtDeadline => {
+                        now = match deed {
+                            Deed::Turn(span) => Time(now.0 + span),
+                            _ => wheel.next_deadline().unwrap_or(now),
+                        };
+                        let mut fired = 0;
+                        let mut last_tick = 0;
+                        while let Some(Alarm::Shard(number)) = wheel.pop(now) {
+                            let due = oracle.iter().find(|((_, armed), _)| *armed == number);
+                            let key = *due.expect("fired once, and only if armed").0;
+                            prop_assert!(key.0 <= now.0 / 1000, "fired early");
+                            prop_assert!(key.0 >= last_tick, "fired out of order");
+                            last_tick = key.0;
+                            oracle.remove(&key);
+                            fired += 1;
+                        }
+                        let late = oracle.keys().next().is_some_and(|(tick, _)| *tick <= now.0 / 1000);
+                        prop_assert!(!late, "missed a timer after firing {fired}");
+                    }
+                }
+                prop_assert_eq!(wheel.len(), oracle.len());
+                let first = oracle.keys().next().map(|(tick, _)| Time((tick * 1000).max(now.0)));
+                prop_assert_eq!(wheel.next_deadline().is_some(), first.is_some());
+                prop_assert!(wheel.next_deadline() <= first);
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_timers_are_armed_cancelled_and_fired() {
+        let mut wheel = Wheel::default();
+        let ids: Vec<TimerId> =
+            (0..1_000_000u32).map(|n| wheel.arm(ms(u64::from(n % 30_011) + 1), Alarm::Shard(n))).collect();
+        ids.iter().step_by(2).for_each(|id| wheel.cancel(*id));
+        let (fired, turns) = run(&mut wheel);
+        assert_eq!(fired.len(), 500_000);
+        assert!(turns <= 30_011 + 30_011 / 64 * 2, "{turns} turns");
+        assert_eq!(wheel.entries.len(), 1_000_000);
     }
 }

@@ -28,6 +28,8 @@
 //!   no longer there does nothing.
 //! - **Order.** The completions of one connection come in the order in which they happened: bytes before the end.
 
+pub mod process;
+
 use std::{io, net::SocketAddr, ops::Range};
 
 use crate::{

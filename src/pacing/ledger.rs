@@ -32,11 +32,13 @@ pub struct Ledger {
     pub bytes: [u64; 2],
     /// When the link last had traffic; for bytes held by pacing, when they are due.
     pub active_at: Time,
+    /// The leg that was charged last: with both waiting, the other one goes first.
+    pub last: Leg,
 }
 
 impl Ledger {
     /// An account without traffic.
     pub fn new(rates: &Rates, now: Time) -> Ledger {
-        Ledger { budget: Budget::new(rates, now), bytes: [0; 2], active_at: now }
+        Ledger { budget: Budget::new(rates, now), bytes: [0; 2], active_at: now, last: Leg::Host }
     }
 }
