@@ -262,6 +262,7 @@ impl Driver for SimDriver {
                 Completion::AcceptFailed { .. } => self.accepting = Accepting::Off,
                 _ => (),
             }
+            self.network.borrow().note(|| format!("shard {} {done:?}", self.shard));
             return Some(done);
         }
     }

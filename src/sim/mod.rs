@@ -11,6 +11,9 @@ pub mod manners;
 pub mod network;
 mod outbox;
 mod pool;
+pub mod run;
+pub mod settings;
+pub mod stranger;
 #[cfg(test)]
 mod tests;
 pub mod truth;

@@ -84,10 +84,11 @@ pub struct Network {
     pub terrain: Terrain,
     /// The dice of the network and of the drivers.
     pub dice: Dice,
+    /// Print what happens.
+    pub trace: bool,
     now: Now,
     streams: Vec<Stream>,
     places: Vec<Place>,
-    jumped: bool,
 }
 
 /// Connections that a post holds before it is full; a socket pair holds about as many datagrams.
@@ -101,11 +102,27 @@ impl Network {
             faults,
             terrain,
             dice,
+            trace: false,
             now: Now { at: Time(1_000_000), unix_ms: 1_800_000_000_000 },
             streams: Vec::new(),
             places: (0..shards).map(|_| place()).collect(),
-            jumped: false,
         }))
+    }
+
+    /// Tells the reader of a trace what happens.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{:>12} us  {}", self.now.at.0, what());
+        }
+    }
+
+    /// No more faults, and those under way are over.
+    pub fn calm_down(&mut self) {
+        self.faults = Faults::calm();
+        for stream in &mut self.streams {
+            stream.to_relay.shut_until = Time(0);
+            stream.to_peer.shut_until = Time(0);
+        }
     }
 
     // The clock.
@@ -119,7 +136,6 @@ impl Network {
     pub fn advance(&mut self, mut span: Duration) {
         if self.dice.chance(self.faults.clock_jump) {
             span += Duration::from_millis(self.dice.size(60_000) as u64);
-            self.jumped = true;
         }
         // The wall clock counts the microseconds that the monotonic one counts.
         let before = self.now.at.0 / 1000;
@@ -131,11 +147,6 @@ impl Network {
             self.now.unix_ms = if back { self.now.unix_ms - by } else { self.now.unix_ms + by };
         }
         self.disturb();
-    }
-
-    /// Whether the monotonic clock jumped: from then on a deadline may pass without anyone's fault.
-    pub fn has_jumped(&self) -> bool {
-        self.jumped
     }
 
     /// Resets and stalls, per step.
@@ -248,12 +259,6 @@ impl Network {
     /// Whether the network, not one of its ends, reset the stream.
     pub fn broken_by_fault(&self, id: StreamId) -> bool {
         self.streams[id.0].by_fault
-    }
-
-    /// Bytes on their way: to the relay, and to the peer.
-    pub fn under_way(&self, id: StreamId) -> [usize; 2] {
-        let stream = &self.streams[id.0];
-        [stream.to_relay.bytes.len(), stream.to_peer.bytes.len()]
     }
 
     // The drivers' side.
@@ -378,6 +383,11 @@ impl Network {
     /// Whether a wake-up has come for a shard.
     pub(super) fn is_woken(&self, shard: u16) -> bool {
         self.places[usize::from(shard)].woken.is_some_and(|due| due <= self.now.at)
+    }
+
+    /// Whether a wake-up has come for a shard or is on its way.
+    pub(super) fn will_wake(&self, shard: u16) -> bool {
+        self.places[usize::from(shard)].woken.is_some()
     }
 
     /// Takes the wake-up.

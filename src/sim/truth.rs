@@ -27,8 +27,8 @@ pub struct Direction {
     pub whole: usize,
     /// The sender has ended its side in order: nothing more will be written.
     pub sealed: bool,
-    /// When `arrived` last grew, as the receiver counts steps.
-    pub content: u64,
+    /// What the content is a function of, beside the offset.
+    key: u64,
 }
 
 /// One link.
@@ -57,11 +57,16 @@ impl Truth {
         self.links.get_mut(id).expect("inserted above")
     }
 
-    /// All links, in the order of their ids.
-    pub fn links(&self) -> Vec<(&String, &LinkTruth)> {
-        let mut links: Vec<_> = self.links.iter().collect();
-        links.sort_unstable_by_key(|(id, _)| id.as_str());
-        links
+    /// Whether both ends of a link take part and have everything that was written.
+    pub fn is_even(&self, id: &str) -> bool {
+        let even = |link: &LinkTruth| link.open_ends == 2 && link.directions.iter().all(Direction::is_even);
+        self.links.get(id).is_some_and(even)
+    }
+
+    /// Bytes and messages that arrived, over all links.
+    pub fn totals(&self) -> (u64, u64) {
+        let directions = || self.links.values().flat_map(|link| &link.directions);
+        (directions().map(|way| way.arrived).sum(), directions().map(|way| way.whole as u64).sum())
     }
 }
 
@@ -70,7 +75,7 @@ impl LinkTruth {
         let key = id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let direction = |number: u64| Direction { content: mix(key ^ number), ..Direction::default() };
+        let direction = |number: u64| Direction { key: mix(key ^ number), ..Direction::default() };
         LinkTruth { directions: [direction(1), direction(2)], excuse: None, open_ends: 0 }
     }
 
@@ -92,7 +97,7 @@ impl Direction {
     pub fn write(&mut self, count: usize) -> Vec<u8> {
         let start = self.written;
         self.written += count as u64;
-        (start..self.written).map(|offset| content(self.content, offset)).collect()
+        (start..self.written).map(|offset| content(self.key, offset)).collect()
     }
 
     /// A part of a message arrived.
@@ -100,7 +105,7 @@ impl Direction {
         let end = self.arrived + payload.len() as u64;
         assert!(end <= self.written, "more arrived than was written: {end} of {}", self.written);
         for (offset, byte) in (self.arrived..).zip(payload) {
-            assert_eq!(*byte, content(self.content, offset), "wrong byte at offset {offset}");
+            assert_eq!(*byte, content(self.key, offset), "wrong byte at offset {offset}");
         }
         self.arrived = end;
         let (as_text, ends_at) = self.messages.get(self.whole).copied().expect("a message that no one began");

@@ -187,6 +187,16 @@ impl Wire {
             self.phase = Phase::Over;
             found.push(end);
         }
+        for incoming in &found {
+            network.note(|| match incoming {
+                Incoming::Data { text, payload, last } => {
+                    let shown = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
+                    let shown = if shown.starts_with('{') { shown } else { format!("{} bytes", payload.len()) };
+                    format!("{:?} data text {text} last {last} {shown}", self.stream)
+                }
+                other => format!("{:?} {other:?}", self.stream),
+            });
+        }
         found
     }
 
