@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -13,20 +13,24 @@ use std::{
 
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
+use tokio::sync::oneshot;
+
 use crate::{
+    admin::{About, Fleet, Ready, Snapshot},
     admission::{AllowList, SharedPolicy},
     config::{Config, DriverChoice, StatsAccess},
-    control,
+    control::Control,
     dialect::{
         Dialects,
         link::{Link, LinkConfig, Place},
     },
     driver::{
-        self, Chosen, Clock, Driver, DriverKind, EpollDriver, ListenOptions, Listener, Offices, PoolOptions, Setup,
-        UringDriver, listen::KeepAlive, post::Wakers,
+        self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup, UringDriver,
+        listen::{KeepAlive, ListenOptions, Listener},
+        post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
-        table::Private,
     },
+    limits::GATHER_TIMEOUT,
     shard::{
         Shard, Shared,
         mail::Mail,
@@ -50,14 +54,14 @@ pub fn run(config: &Config) -> Result<(), String> {
 
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
     let threads = start_shards(config, &chosen, &addresses, &relay, &offices, &seeds)?;
-    let control = control::start(config.admin_listen, relay.clone()).map_err(|error| error.to_string())?;
+    let (control, admin) = start_control(config, &chosen, &relay)?;
     let listen: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     tracing::info!(
         listen = listen.join(","),
         driver = %chosen.kind,
         shards,
         pin = config.pin,
-        admin = control.address().map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        admin = admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         dialects = "link",
         max_connections = config.max_connections,
         max_connections_per_ip = config.max_connections_per_ip,
@@ -69,7 +73,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     serve(config, &signals, &relay);
     drain(config, &signals, &relay);
     let stopped = stop(&signals, &relay, threads);
-    control.stop();
+    if let Some(control) = control {
+        control.stop();
+    }
     tracing::info!(clean = stopped, "longsplice has stopped");
     Ok(())
 }
@@ -97,11 +103,46 @@ impl Relay {
             self.post(shard, mail());
         }
     }
+}
 
-    /// Shards that have not turned for too long.
-    pub fn stalled(&self) -> Vec<u16> {
-        self.shared.stalled(self.clock.at())
+impl Fleet for Relay {
+    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        let asked: Vec<_> = (0..self.shared.mailboxes.shards())
+            .map(|shard| {
+                let (answer, answered) = oneshot::channel();
+                // The asker may have given up by the time the shard answers.
+                let report = move |snapshot| drop(answer.send(snapshot));
+                self.post(shard, Mail::Snapshot(Box::new(report)));
+                answered
+            })
+            .collect();
+        let deadline = tokio::time::Instant::now() + GATHER_TIMEOUT;
+        let mut snapshots = Vec::with_capacity(asked.len());
+        for answered in asked {
+            let answer = tokio::time::timeout_at(deadline, answered).await;
+            snapshots.push(answer.ok().and_then(Result::ok));
+        }
+        snapshots
     }
+
+    fn readiness(&self) -> Ready {
+        Ready { draining: self.shared.is_draining(), stalled: self.shared.stalled(self.clock.at()) }
+    }
+}
+
+/// Starts the control thread where there is something for it to do.
+fn start_control(
+    config: &Config,
+    chosen: &Chosen,
+    relay: &Relay,
+) -> Result<(Option<Control>, Option<SocketAddr>), String> {
+    let Some(address) = config.admin_listen else { return Ok((None, None)) };
+    let failed = |error: io::Error| format!("admin-listen {address}: {error}");
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let about = About { version: env!("CARGO_PKG_VERSION"), driver: chosen.kind.name() };
+    let control = Control::start(listener, about, relay.clone()).map_err(failed)?;
+    Ok((Some(control), Some(bound)))
 }
 
 struct Seeds {
@@ -199,7 +240,7 @@ fn start_shards(
         };
         let (shared, ends, bound) = (Arc::clone(&relay.shared), offices.ends_for(number), bound.clone());
         let body = move || {
-            if let Err(error) = run_shard(plan, shared, &ends, &bound, &may_start) {
+            if let Err(error) = run_shard(plan, shared, ends, &bound, &may_start) {
                 // Before the start `start_shards` reports it; later nothing can go on without a shard.
                 if bound.send(Err(error.clone())).is_err() {
                     tracing::error!(shard = number, error, "a shard failed");
@@ -238,14 +279,14 @@ struct Plan {
 fn run_shard(
     plan: Plan,
     shared: Arc<Shared>,
-    ends: &driver::post::EndNumbers,
+    ends: EndNumbers,
     bound: &mpsc::Sender<Result<(), String>>,
     may_start: &mpsc::Receiver<()>,
 ) -> Result<(), String> {
     if let Some(core) = plan.core {
         process::pin(core).map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
     }
-    let (private, ends) = driver::table::settle(ends).map_err(|error| format!("descriptor table: {error}"))?;
+    let (private, ends) = ends.enter().map_err(|error| format!("descriptor table: {error}"))?;
     if let Private::Refused(errno) = private {
         tracing::warn!(
             shard = plan.number,
@@ -260,7 +301,14 @@ fn run_shard(
         .map(|address| driver::listen::bind(*address, &plan.listen))
         .collect::<io::Result<_>>()
         .map_err(|error| error.to_string())?;
-    let setup = Setup { clock: plan.clock, listeners, ends, pool: plan.pool, ..Setup::default_limits() };
+    let setup = Setup {
+        clock: plan.clock,
+        listeners,
+        post: ends,
+        pool: plan.pool,
+        pipes_max: PIPES_MAX,
+        connections_max: u32::MAX,
+    };
     let link = Link::new(plan.link, plan.place);
     let dialects = Dialects { link: Some(link) };
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
@@ -403,3 +451,6 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
+const PIPES_MAX: u32 = 64;

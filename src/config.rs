@@ -12,6 +12,8 @@ mod kinds;
 mod options;
 mod render;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},

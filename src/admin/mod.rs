@@ -3,8 +3,12 @@
 //! Holds the counters' form ([`Snapshot`]), their text form for Prometheus and the HTTP server of `--admin-listen`. Knows the shards
 //! only as a [`Fleet`] that answers questions; never touches a connection, and shows no address, key, IP or link id.
 
+mod http;
+mod prometheus;
 mod snapshot;
 
+pub use http::serve;
+pub use prometheus::{About, markdown_table, render};
 pub use snapshot::{ByReason, Flow, Handoffs, Links, Snapshot, TurnTime};
 
 /// The shards, as the admin server sees them.

@@ -55,8 +55,6 @@ pub struct Snapshot {
     pub completions: u64,
     /// Completions that named a connection no longer there.
     pub stale: u64,
-    /// Turns of the loop.
-    pub turns: u64,
     /// How long turns took, without the wait.
     pub turn_time: TurnTime,
     /// What the driver counted.
@@ -155,6 +153,11 @@ impl TurnTime {
         }))
     }
 
+    /// How many turns were recorded.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
     /// The time of all turns together, microseconds.
     pub fn sum_us(&self) -> u64 {
         self.sum_us
@@ -186,6 +189,7 @@ mod tests {
         assert_eq!(cumulative[1], (Some(100), 3));
         assert_eq!(cumulative[11], (Some(5_000_000), 4));
         assert_eq!(cumulative[12], (None, 5));
+        assert_eq!(times.count(), 5);
         assert_eq!(times.sum_us(), 10_000_102);
         assert_eq!(times.max_us(), 5_000_001);
     }

@@ -70,7 +70,7 @@ options! {
             flag "host", env &[&[Env::named("HOST")]];
         /// The port to listen on. 0 takes a free one, which the start-up line names.
         port: u16 = "8080", whole(0, 65_535),
-            flag "port", env &[&[Env::above_zero("LINK_PORT")], &[Env::named("PORT")]];
+            flag "port", env &[&[Env::port_above_zero("LINK_PORT")], &[Env::named("PORT")]];
         /// The dialects to serve.
         dialects: Vec<dialect::Kind> = "link", DialectNames,
             flag "dialects", env &[&[Env::named("LONGSPLICE_DIALECTS")]];

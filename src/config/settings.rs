@@ -48,7 +48,7 @@ impl Env {
     }
 
     /// A variable whose contract does not take 0.
-    pub(super) const fn above_zero(name: &'static str) -> Env {
+    pub(super) const fn port_above_zero(name: &'static str) -> Env {
         Env {
             name,
             narrower: Some(("a whole number from 1 to 65535", |text| text.bytes().any(|byte| byte != b'0'))),

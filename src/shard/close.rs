@@ -120,6 +120,9 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.remove(id) else { return };
         self.cancel_timers(&conn);
         self.driver.close(id, reset);
+        if matches!(conn.state, State::Open | State::Spliced | State::Closing) {
+            self.counters.websockets -= 1;
+        }
         self.shared.disconnected(conn.counted.then_some(conn.ip));
         let reason = conn.reason.unwrap_or(reason);
         self.counters.closed.count(reason);

@@ -43,8 +43,8 @@ pub(super) struct Home {
     tags: u64,
     /// Posted, not yet received: our descriptor is still open.
     departed: HashMap<u64, ConnId>,
-    /// Came through the post, mail missing.
-    descriptors: HashMap<u64, ConnId>,
+    /// Came through the post, mail missing; `None` where this shard had no room for the descriptor.
+    descriptors: HashMap<u64, Option<ConnId>>,
     /// Came by mail, descriptor missing.
     travellers: HashMap<u64, (u16, Box<Traveller>)>,
     /// The post was full; tried again every `RETRY`.
@@ -89,6 +89,7 @@ impl<D: Driver> Shard<D> {
         }
         self.home.tags += 1;
         self.counters.handoffs.sent += 1;
+        self.counters.websockets -= 1;
         let conn = self.conns.remove(id).expect("looked at above");
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
@@ -129,9 +130,10 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    pub(super) fn on_arrived(&mut self, id: ConnId, tag: u64) {
+    /// A descriptor came, or (`None`) found this shard's table full.
+    pub(super) fn on_arrived(&mut self, id: Option<ConnId>, tag: u64) {
         match self.home.travellers.remove(&tag) {
-            Some((from, traveller)) => self.admit(id, from, tag, *traveller),
+            Some((from, traveller)) => self.join(id, from, tag, traveller),
             None => {
                 self.home.descriptors.insert(tag, id);
             }
@@ -140,16 +142,34 @@ impl<D: Driver> Shard<D> {
 
     pub(super) fn on_traveller(&mut self, from: u16, tag: u64, traveller: Box<Traveller>) {
         match self.home.descriptors.remove(&tag) {
-            Some(id) => self.admit(id, from, tag, *traveller),
+            Some(id) => self.join(id, from, tag, traveller),
             None => {
                 self.home.travellers.insert(tag, (from, traveller));
             }
         }
     }
 
+    fn join(&mut self, id: Option<ConnId>, from: u16, tag: u64, traveller: Box<Traveller>) {
+        match id {
+            Some(id) => self.admit(id, from, tag, *traveller),
+            None => self.post_mail(from, Mail::Returned { tag, traveller }),
+        }
+    }
+
+    /// The other shard had no room: the client is told, by the descriptor that is still ours.
+    pub(super) fn on_returned(&mut self, tag: u64, traveller: Traveller) {
+        let Some(id) = self.home.departed.remove(&tag) else { return };
+        self.counters.handoffs.failed += 1;
+        self.counters.websockets += 1;
+        let (conn, _) = traveller.settle_in(id);
+        self.conns.insert(id, conn);
+        self.close_forgotten(id, Reason::Overloaded);
+    }
+
     /// Takes in a connection that is complete, and acts on the message that brought it.
     fn admit(&mut self, id: ConnId, from: u16, tag: u64, traveller: Traveller) {
         self.counters.handoffs.received += 1;
+        self.counters.websockets += 1;
         self.post_mail(from, Mail::Received { tag });
         let (conn, moving) = traveller.settle_in(id);
         let (kind, opening) = (conn.kind, conn.guest.as_ref().map(|guest| guest.opening.clone()));

@@ -143,6 +143,7 @@ impl<D: Driver> Shard<D> {
         http::switch_protocols(&mut response, accept);
         self.driver.send_bytes(id, &response);
         self.counters.upgrades += 1;
+        self.counters.websockets += 1;
         let opening = Opening { ip, host: head.host.clone().into_boxed_str(), moves: 0 };
         let now = self.now.at;
         let interval = self.shared.settings.ping_interval;

@@ -38,6 +38,13 @@ pub enum Mail {
         /// The tag.
         tag: u64,
     },
+    /// There was no room for the connection posted under this tag: it comes back.
+    Returned {
+        /// The tag.
+        tag: u64,
+        /// What was sent with it.
+        traveller: Box<Traveller>,
+    },
     /// Send your part of `/v1/stats`.
     AskStats {
         /// Who asks.

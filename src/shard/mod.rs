@@ -110,7 +110,6 @@ impl<D: Driver> Shard<D> {
         self.driver.wait(self.timers.next_deadline())?;
         self.now = self.driver.now();
         self.shared.pulse(self.number, self.now.at);
-        self.counters.turns += 1;
         self.take_completions();
         self.take_mail();
         self.fire_timers();
@@ -149,7 +148,8 @@ impl<D: Driver> Shard<D> {
             Completion::SendFailed { conn, error } | Completion::Broken { conn, error } => {
                 self.on_broken(conn, error)
             }
-            Completion::Arrived { conn, tag } => self.on_arrived(conn, tag),
+            Completion::Arrived { conn, tag } => self.on_arrived(Some(conn), tag),
+            Completion::ArrivalFailed { tag } => self.on_arrived(None, tag),
             Completion::Woken => {}
         }
     }
@@ -169,6 +169,7 @@ impl<D: Driver> Shard<D> {
         match mail {
             Mail::Letter { from, letter } => self.tell(letter.kind(), Event::Letter { from, letter }),
             Mail::Traveller { from, tag, traveller } => self.on_traveller(from, tag, traveller),
+            Mail::Returned { tag, traveller } => self.on_returned(tag, *traveller),
             Mail::Received { tag } => self.on_received_by_home(tag),
             Mail::AskStats { from, ticket } => self.answer_stats(from, ticket),
             Mail::Stats { from, ticket, part } => self.on_stats(from, ticket, *part),
