@@ -33,7 +33,10 @@ fn every_invariant_holds_under_every_seed() {
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("the failing seed is printed above")).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("the failing seed is printed above"))
+            .collect()
     });
     prove_that_much_happened(&reports);
 }

@@ -235,8 +235,11 @@ impl SimDriver {
         loop {
             let came = self.network.borrow_mut().take_post(self.shard);
             let Some((stream, tag)) = came else { break };
-            let conn = self.open(stream);
-            self.ready.push_back(Ready::Done(Completion::Arrived { conn, tag }));
+            let done = match stream {
+                Some(stream) => Completion::Arrived { conn: self.open(stream), tag },
+                None => Completion::ArrivalFailed { tag },
+            };
+            self.ready.push_back(Ready::Done(done));
         }
         let mut network = self.network.borrow_mut();
         if network.is_woken(self.shard) {

@@ -216,7 +216,10 @@ fn names(done: &Completion) -> Option<ConnId> {
         | Completion::SendFailed { conn, .. }
         | Completion::Broken { conn, .. }
         | Completion::Arrived { conn, .. } => Some(*conn),
-        Completion::AcceptFailed { .. } | Completion::AcceptStopped | Completion::Woken => None,
+        Completion::AcceptFailed { .. }
+        | Completion::AcceptStopped
+        | Completion::ArrivalFailed { .. }
+        | Completion::Woken => None,
     }
 }
 

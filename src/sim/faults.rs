@@ -27,6 +27,8 @@ pub struct Faults {
     pub stall: u32,
     /// The other shard's post is full.
     pub post_full: u32,
+    /// The other shard's descriptor table is full when a posted connection arrives.
+    pub post_lost: u32,
     /// A posted connection or a wake-up takes its time.
     pub late_post: u32,
     /// Accepting fails for want of descriptors.
@@ -75,6 +77,7 @@ impl Faults {
             reset: rate(300),
             stall: rate(10_000),
             post_full: rate(300_000),
+            post_lost: rate(200_000),
             late_post: rate(900_000),
             accept_failure: rate(300_000),
             clock_jump: rate(2_000),

@@ -97,7 +97,14 @@ impl Identity {
 impl Host {
     /// A host with these identities.
     pub fn new(peer: SocketAddr, identities: Vec<Identity>) -> Host {
-        Host { peer, identities, controls: Vec::new(), dial_backs: Vec::new(), back_at: Time(0), retired: false }
+        Host {
+            peer,
+            identities,
+            controls: Vec::new(),
+            dial_backs: Vec::new(),
+            back_at: Time(0),
+            retired: false,
+        }
     }
 
     /// Whether it has no connection and will make none.
@@ -229,14 +236,21 @@ impl Control {
         moved
     }
 
-    fn take(&mut self, incoming: Incoming, identities: &[Identity], scene: &mut Scene<'_>, calls: &mut Vec<String>) {
+    fn take(
+        &mut self,
+        incoming: Incoming,
+        identities: &[Identity],
+        scene: &mut Scene<'_>,
+        calls: &mut Vec<String>,
+    ) {
         match incoming {
             Incoming::Upgraded => self.register(&identities[0], scene),
             Incoming::Data { text, payload, last } => {
                 assert!(text, "a control message is text");
                 self.text.extend(payload);
                 if last {
-                    let message: Value = serde_json::from_slice(&self.text).expect("a control message is JSON");
+                    let message: Value =
+                        serde_json::from_slice(&self.text).expect("a control message is JSON");
                     self.text.clear();
                     self.understand(&message, identities, scene, calls);
                 }
@@ -369,7 +383,8 @@ impl DialBack {
                 }
             }
             Incoming::Close(code) => {
-                let explained = matches!(code, Some(4000 | 4002 | 4003 | 4004)) || scene.stopping || self.dismissed;
+                let explained =
+                    matches!(code, Some(4000 | 4002 | 4003 | 4004)) || scene.stopping || self.dismissed;
                 assert!(explained, "close {code:?} on a dial-back");
                 self.leave(scene);
             }

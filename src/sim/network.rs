@@ -365,12 +365,16 @@ impl Network {
         true
     }
 
-    /// The next descriptor that came for a shard.
-    pub(super) fn take_post(&mut self, shard: u16) -> Option<(StreamId, u64)> {
+    /// The next descriptor that came for a shard, unless its table is full, and its tag.
+    pub(super) fn take_post(&mut self, shard: u16) -> Option<(Option<StreamId>, u64)> {
         let now = self.now.at;
         let posts = &mut self.places[usize::from(shard)].posts;
         let post = posts.pop_front_if(|post| post.due <= now)?;
-        Some((post.stream, post.tag))
+        if self.dice.chance(self.faults.post_lost) {
+            self.let_go(post.stream, false);
+            return Some((None, post.tag));
+        }
+        Some((Some(post.stream), post.tag))
     }
 
     /// Wakes a shard, sooner or later.

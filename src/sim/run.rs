@@ -110,10 +110,12 @@ impl Run {
                 Host::new(address(1, number), identities)
             })
             .collect();
-        let clients =
-            (0..plan.clients).map(|number| Client::new(address(2, number), dice.between(1, 4) as u32)).collect();
-        let strangers =
-            (0..plan.strangers).map(|number| Stranger::new(address(3, number), dice.between(1, 3) as u32)).collect();
+        let clients = (0..plan.clients)
+            .map(|number| Client::new(address(2, number), dice.between(1, 4) as u32))
+            .collect();
+        let strangers = (0..plan.strangers)
+            .map(|number| Stranger::new(address(3, number), dice.between(1, 3) as u32))
+            .collect();
         let started_at = network.borrow().now().at;
         Run {
             network,
@@ -216,11 +218,15 @@ impl Run {
 
     /// What has to hold after every step.
     fn check(&mut self) {
-        for (number, shard) in self.shards.iter_mut().enumerate().filter(|(number, _)| self.running[*number]) {
+        for (number, shard) in self.shards.iter_mut().enumerate().filter(|(number, _)| self.running[*number])
+        {
             let view = shard.view();
             assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
             let waits = self.relay.mailboxes.waiting(number as u16) > 0;
-            assert!(!waits || self.network.borrow().will_wake(number as u16), "mail of shard {number} waits for no one");
+            assert!(
+                !waits || self.network.borrow().will_wake(number as u16),
+                "mail of shard {number} waits for no one"
+            );
         }
     }
 
@@ -234,7 +240,9 @@ impl Run {
             false
         });
         self.until("links move and introductions end once it is calm", Duration::from_secs(1_500), |run| {
-            run.clients.iter().all(|client| client.is_gone() || client.leg().is_some_and(|leg| run.is_even(leg)))
+            run.clients
+                .iter()
+                .all(|client| client.is_gone() || client.leg().is_some_and(|leg| run.is_even(leg)))
                 && run.hosts.iter().flat_map(Host::legs).all(|leg| run.is_even(leg))
         });
     }
@@ -275,7 +283,9 @@ impl Run {
                 self.network.borrow_mut().wake(number);
             }
         }
-        self.until("the relay stops", Duration::from_secs(5), |run| run.running.iter().all(|running| !running));
+        self.until("the relay stops", Duration::from_secs(5), |run| {
+            run.running.iter().all(|running| !running)
+        });
         assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
         report.steps = self.steps;
         report.elapsed = self.network.borrow().now().at.since(self.started_at);
@@ -317,7 +327,8 @@ impl Run {
             stopping: self.stopping,
             idle: self.idle,
         };
-        let mut peers = Peers { hosts: &mut self.hosts, clients: &mut self.clients, strangers: &mut self.strangers };
+        let mut peers =
+            Peers { hosts: &mut self.hosts, clients: &mut self.clients, strangers: &mut self.strangers };
         act(&mut peers, &mut scene)
     }
 }

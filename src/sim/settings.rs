@@ -42,7 +42,11 @@ impl Plan {
         dice.fill(&mut hash_key);
         let unlimited = dice.chance(500_000);
         let rates = Rates {
-            rate_bps: if unlimited || dice.chance(300_000) { 0 } else { dice.between(10_000, 1_000_000) as u64 },
+            rate_bps: if unlimited || dice.chance(300_000) {
+                0
+            } else {
+                dice.between(10_000, 1_000_000) as u64
+            },
             hourly_bytes: if unlimited || dice.chance(500_000) { 0 } else { dice.size(1_000_000) as u64 },
             trickle_bps: dice.between(10_000, 100_000) as u64,
         };

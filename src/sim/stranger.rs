@@ -39,7 +39,16 @@ impl Stranger {
     /// A stranger that connects `rounds` times.
     pub fn new(peer: SocketAddr, rounds: u32) -> Stranger {
         let (opened_at, next_at) = (Time(0), Time(0));
-        Stranger { peer, kind: Kind::Silent, stream: None, opened_at, sent: 0, response: Vec::new(), next_at, rounds }
+        Stranger {
+            peer,
+            kind: Kind::Silent,
+            stream: None,
+            opened_at,
+            sent: 0,
+            response: Vec::new(),
+            next_at,
+            rounds,
+        }
     }
 
     /// Whether it has no connection and will make none.
@@ -104,7 +113,9 @@ impl Stranger {
         }
         let bytes = match self.kind {
             Kind::Silent => return false,
-            Kind::Dribble => format!("GET /health HTTP/1.1\r\nHost: h\r\nX: {}", "y".repeat(1000)).into_bytes(),
+            Kind::Dribble => {
+                format!("GET /health HTTP/1.1\r\nHost: h\r\nX: {}", "y".repeat(1000)).into_bytes()
+            }
             Kind::Request(path, _) => {
                 format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").into_bytes()
             }
@@ -137,7 +148,9 @@ impl Stranger {
         let (head, body) = response.split_once("\r\n\r\n").expect("a whole head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
         assert_eq!(status, Some(expected), "{path}: {response}");
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
         assert_eq!(length, Some(body.len()), "{path}: {response}");
         serde_json::from_str::<serde_json::Value>(body).expect("a JSON body");
     }

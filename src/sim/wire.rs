@@ -191,7 +191,8 @@ impl Wire {
             network.note(|| match incoming {
                 Incoming::Data { text, payload, last } => {
                     let shown = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
-                    let shown = if shown.starts_with('{') { shown } else { format!("{} bytes", payload.len()) };
+                    let shown =
+                        if shown.starts_with('{') { shown } else { format!("{} bytes", payload.len()) };
                     format!("{:?} data text {text} last {last} {shown}", self.stream)
                 }
                 other => format!("{:?} {other:?}", self.stream),
@@ -231,7 +232,13 @@ impl Wire {
         Some(input.len())
     }
 
-    fn continue_frame(&mut self, left: u64, fin: bool, input: &[u8], found: &mut Vec<Incoming>) -> Option<usize> {
+    fn continue_frame(
+        &mut self,
+        left: u64,
+        fin: bool,
+        input: &[u8],
+        found: &mut Vec<Incoming>,
+    ) -> Option<usize> {
         let count = left.min(input.len() as u64) as usize;
         if count == 0 && left > 0 {
             return None;
@@ -247,7 +254,12 @@ impl Wire {
         Some(count)
     }
 
-    fn understand_frame(&mut self, input: &[u8], found: &mut Vec<Incoming>, dice: &mut Dice) -> Option<usize> {
+    fn understand_frame(
+        &mut self,
+        input: &[u8],
+        found: &mut Vec<Incoming>,
+        dice: &mut Dice,
+    ) -> Option<usize> {
         let (&first, &second) = (input.first()?, input.get(1)?);
         assert_eq!(first & 0x70, 0, "a reserved bit is set");
         assert_eq!(second & 0x80, 0, "a server masks");
