@@ -227,7 +227,7 @@ fn start_shards(
             core: config.pin.then(|| cores.get(usize::from(number) % cores.len().max(1)).copied()).flatten(),
             addresses: addresses.to_vec(),
             listen: listen_options(config),
-            pool: PoolOptions { buffers: u32::from(config.recv_buffers), buffer_bytes: config.recv_buffer_size },
+            pool: PoolOptions { buffers: u32::from(config.recv_buffers), buffer_bytes: config.recv_buffer_size as u32 },
             clock: relay.clock,
             link: config.link(),
             place: Place {
@@ -386,7 +386,7 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
         let path = config.link_allowed_register_keys_file.clone().unwrap_or_default();
         format!("link-allowed-register-keys-file {}: {error}", path.display())
     })?;
-    Ok(AllowList::parse(&text))
+    Ok(AllowList::parse([text.as_str()]))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -1,11 +1,12 @@
 //! What an operator chose: every option in one table, from four sources, checked before anything starts.
 //!
-//! [`Config::load`] is a function of the arguments, the environment and the files it is shown; it touches nothing else. It promises
-//! that a [`Config`] holds only values that their options take and that fit together, and that a refusal names option, source, value
-//! and remedy. It never opens a socket, resolves a name or reads a file on its own.
+//! [`Config::load`] is a function of the arguments, the environment and the files it is shown; it touches
+//! nothing else. It promises that a [`Config`] holds only values that their options take and that fit
+//! together, and that a refusal names option, source, value and remedy. It never opens a socket, resolves a
+//! name or reads a file on its own.
 //!
-//! Reading order: `options` (the table), `kinds` (how values are written), `settings` (which source wins), `render` (help, print-out,
-//! documentation).
+//! Reading order: `options` (the table), `kinds` (how values are written), `settings` (which source wins),
+//! `render` (help, print-out, documentation).
 
 mod error;
 mod kinds;
@@ -129,7 +130,8 @@ impl Config {
         })
     }
 
-    /// The addresses to listen on. Where nothing was chosen, [`Config::listen_is_default`], the IPv6 one may fail.
+    /// The addresses to listen on. Where nothing was chosen, [`Config::listen_is_default`], the IPv6 one may
+    /// fail.
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let hosts = if self.host.is_empty() { &any[..] } else { &self.host };
@@ -140,7 +142,8 @@ impl Config {
         }
     }
 
-    /// Whether the operator left the addresses to us, so that a machine without IPv6 is no reason not to start.
+    /// Whether the operator left the addresses to us, so that a machine without IPv6 is no reason not to
+    /// start.
     pub fn listen_is_default(&self) -> bool {
         self.listen.is_empty() && self.host.is_empty()
     }
@@ -158,7 +161,8 @@ impl Config {
         }
     }
 
-    /// The text of the allow-list: the option's keys and the file's, to be parsed as one. Read at start and again on SIGHUP.
+    /// The text of the allow-list: the option's keys and the file's, to be parsed as one. Read at start and
+    /// again on SIGHUP.
     pub fn allow_list(&self, read_file: impl Fn(&Path) -> io::Result<String>) -> io::Result<String> {
         let mut text = self.link_allowed_register_keys.clone();
         if let Some(path) = &self.link_allowed_register_keys_file {
@@ -186,8 +190,8 @@ impl Config {
                 source: settings.source(option).clone(),
                 value: settings.text(option).into(),
                 why: format!(
-                    "it must be longer than --link-slow-peer-sec ({:?}), or slow peers would be reset before they are told \
-                     why; raise it, or set it to 0",
+                    "it must be longer than --link-slow-peer-sec ({:?}), or slow peers would be reset \
+                     before they are told why; raise it, or set it to 0",
                     self.link_slow_peer_sec
                 ),
             });
@@ -206,8 +210,8 @@ pub fn option_names() -> Vec<&'static str> {
     options::rows().iter().map(|row| row.flag).collect()
 }
 
-/// `listen` says all that `host` and `port` say. Given on the command line together they contradict each other; otherwise the
-/// stronger source wins, and of one source `listen`, the more exact.
+/// `listen` says all that `host` and `port` say. Given on the command line together they contradict each
+/// other; otherwise the stronger source wins, and of one source `listen`, the more exact.
 fn settle_listen(rows: &[Row], settings: &mut Settings) -> Result<(), ConfigError> {
     let listen = rows.iter().find(|row| row.flag == "listen").expect("the table has `listen`");
     if settings.text(listen.flag).trim().is_empty() {

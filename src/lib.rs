@@ -31,6 +31,7 @@
 //! (the contract in its head), [`shard`] (the loop that joins them), `boot`. Then one scenario in `tests/`.
 
 #![deny(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod admin;
 pub mod admission;

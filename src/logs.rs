@@ -1,7 +1,7 @@
 //! Log lines: where they go, how they look, which are written.
 //!
-//! Lines are for decisions: started, refused, closed, failed. None is written per message, and none at `info` or above holds an address,
-//! a key, an IP or a payload. They go to standard error.
+//! Lines are for decisions: started, refused, closed, failed. None is written per message, and none at `info`
+//! or above holds an address, a key, an IP or a payload. They go to standard error.
 
 use std::{fmt, str::FromStr};
 
@@ -18,8 +18,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Parses `LEVEL`, `TARGET=LEVEL` or a list of them separated by commas, as in `RUST_LOG`; `None` if it is not one. A bare word must be
-    /// a level: taking it for a module's name would silence all others.
+    /// Parses `LEVEL`, `TARGET=LEVEL` or a list of them separated by commas, as in `RUST_LOG`; `None` if it
+    /// is not one. A bare word must be a level: taking it for a module's name would silence all others.
     pub fn parse(text: &str) -> Option<Filter> {
         let entries: Vec<_> = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
         let all_named = entries

@@ -1,8 +1,8 @@
 //! The HTTP server of `--admin-listen`: metrics, health, readiness.
 //!
 //! Runs on the control thread. Promises that every request is answered in little more than
-//! [`GATHER_TIMEOUT`](crate::limits::GATHER_TIMEOUT), also when shards do not answer, and that no client can take more than its one
-//! connection of a bounded number. Never touches a relayed byte.
+//! [`GATHER_TIMEOUT`](crate::limits::GATHER_TIMEOUT), also when shards do not answer, and that no client can
+//! take more than its one connection of a bounded number. Never touches a relayed byte.
 
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! What an operator may ask a running relay: metrics, health, readiness.
 //!
-//! Holds the counters' form ([`Snapshot`]), their text form for Prometheus and the HTTP server of `--admin-listen`. Knows the shards
-//! only as a [`Fleet`] that answers questions; never touches a connection, and shows no address, key, IP or link id.
+//! Holds the counters' form ([`Snapshot`]), their text form for Prometheus and the HTTP server of
+//! `--admin-listen`. Knows the shards only as a [`Fleet`] that answers questions; never touches a connection,
+//! and shows no address, key, IP or link id.
 
 mod http;
 mod prometheus;

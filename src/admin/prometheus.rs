@@ -1,7 +1,7 @@
 //! Snapshots as Prometheus text (exposition format 0.0.4).
 //!
-//! One row a metric, from which come its lines here and its line in docs/OPERATIONS.md. Labels are the shard, and words of fixed
-//! sets: the number of series depends on the number of shards alone.
+//! One row a metric, from which come its lines here and its line in docs/OPERATIONS.md. Labels are the shard,
+//! and words of fixed sets: the number of series depends on the number of shards alone.
 
 use std::fmt::{Display, Write};
 
@@ -24,6 +24,7 @@ pub fn render(about: &About, ready: &Ready, snapshots: &[Option<Snapshot>]) -> S
         write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect(STRING);
         match metric.samples {
             Samples::Process(sample) => sample(&mut Lines { out: &mut out, name, shard: None }, about, ready),
+            Samples::Shards => Lines { out: &mut out, name, shard: None }.add(snapshots.len()),
             Samples::Answered => {
                 for (shard, snapshot) in snapshots.iter().enumerate() {
                     Lines { out: &mut out, name, shard: Some(shard) }.add(u8::from(snapshot.is_some()));
@@ -59,6 +60,8 @@ struct Metric {
 enum Samples {
     /// One of the whole process.
     Process(fn(&mut Lines<'_>, &About, &Ready)),
+    /// How many shards there are.
+    Shards,
     /// Whether each shard answered.
     Answered,
     /// Some of each shard that answered.
@@ -118,6 +121,7 @@ const METRICS: &[Metric] = &[
             lines.write("", &[("version", &about.version), ("driver", &about.driver)], 1);
         },
     ),
+    Metric { name: "longsplice_shards", kind: "gauge", help: "Shards.", samples: Samples::Shards },
     process("longsplice_draining", "1 while the relay is shutting down.", |lines, _, ready| {
         lines.add(u8::from(ready.draining));
     }),
@@ -287,6 +291,7 @@ mod tests {
         let text = render(&ABOUT, &ready, &[Some(snapshot(0)), None]);
         for line in [
             "longsplice_info{version=\"1.2.3\",driver=\"epoll\"} 1",
+            "longsplice_shards 2",
             "longsplice_draining 1",
             "longsplice_stalled_shards 1",
             "longsplice_shard_answered{shard=\"0\"} 1",

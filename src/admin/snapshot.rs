@@ -1,8 +1,8 @@
 //! One shard's counters, as the shard hands them out.
 //!
-//! A shard counts in plain integers that only its own thread touches, and copies them into a [`Snapshot`] when asked. Totals only
-//! grow while the process runs; gauges say what is there at the moment. No address, key, IP or link id is ever in here, and the size
-//! does not depend on the number of connections.
+//! A shard counts in plain integers that only its own thread touches, and copies them into a [`Snapshot`]
+//! when asked. Totals only grow while the process runs; gauges say what is there at the moment. No address,
+//! key, IP or link id is ever in here, and the size does not depend on the number of connections.
 
 use std::time::Duration;
 
@@ -144,7 +144,8 @@ impl TurnTime {
         self.max_us = self.max_us.max(took_us);
     }
 
-    /// For each bound, in microseconds, how many turns took that long or less; the last has no bound and counts all.
+    /// For each bound, in microseconds, how many turns took that long or less; the last has no bound and
+    /// counts all.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
         let bounds = TURN_TIME_BOUNDS_US.iter().map(|bound| Some(*bound)).chain([None]);
         bounds.zip(self.buckets.iter().scan(0, |sum, turns| {
@@ -169,8 +170,8 @@ impl TurnTime {
     }
 }
 
-/// Upper bounds of the histogram's buckets. A turn is some tens of microseconds; above 100 ms pacing slices run late, and above
-/// 5 s the shard counts as stalled.
+/// Upper bounds of the histogram's buckets. A turn is some tens of microseconds; above 100 ms pacing slices
+/// run late, and above 5 s the shard counts as stalled.
 const TURN_TIME_BOUNDS_US: [u64; 12] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 1_000_000, 5_000_000];
 

@@ -1,7 +1,8 @@
 //! The kinds of option values: how each is written, read and shown.
 //!
-//! A [`Kind`] reads a text into a typed value or says no; what it would have accepted is in [`Kind::takes`], which ends the sentence
-//! "`--flag` takes ..." in messages, in the help and in the documentation. Nothing here knows where a text came from.
+//! A [`Kind`] reads a text into a typed value or says no; what it would have accepted is in [`Kind::takes`],
+//! which ends the sentence "`--flag` takes ..." in messages, in the help and in the documentation. Nothing
+//! here knows where a text came from.
 
 use std::{
     marker::PhantomData,
@@ -133,7 +134,7 @@ impl Kind for Bytes {
         let power = if self.power_of_two { ", a power of two" } else { "" };
         let zero = self.zero.map(|zero| format!(", or 0 ({zero})")).unwrap_or_default();
         format!(
-            "a number of bytes such as 65536, 64KiB or 1MiB, from {} to {}{power}{zero}",
+            "a size such as 65536, 64KiB or 1MiB from {} to {}{power}{zero}",
             size_text(self.min),
             size_text(self.max)
         )
@@ -166,7 +167,7 @@ impl Kind for Span {
     fn takes(&self) -> String {
         let zero = self.zero.map(|zero| format!(", or 0 ({zero})")).unwrap_or_default();
         format!(
-            "a time such as 30, 30s, 500ms or 5m (a bare number is seconds), from {} to {}{zero}",
+            "a time such as 500ms, 30s, 5m or 2h (a bare number is seconds) from {} to {}{zero}",
             span_text(self.min),
             span_text(self.max)
         )
@@ -441,6 +442,7 @@ fn unit_of(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 fn size_text(bytes: usize) -> String {
     match bytes {
         0 => "0".into(),
+        _ if bytes.is_multiple_of(1 << 40) => format!("{}TiB", bytes >> 40),
         _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
@@ -451,11 +453,13 @@ fn size_text(bytes: usize) -> String {
 fn span_text(span: Duration) -> String {
     match span.as_millis() {
         0 => "0s".into(),
+        millis if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         millis => format!("{millis}ms"),
     }
 }
 
-const BYTE_UNITS: &[(&str, u64)] = &[("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const BYTE_UNITS: &[(&str, u64)] =
+    &[("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 /// In milliseconds.
 const TIME_UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];

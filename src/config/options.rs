@@ -1,8 +1,9 @@
 //! The option table: one row an option.
 //!
-//! From a row come the field of [`Config`] with its documentation, the flag, the key in the file, the environment names, the
-//! default, the check, the help, the line of `--print-config` and the row of the table in docs/OPERATIONS.md. To add an option,
-//! add a row. A default is written as an operator would write it and passes through the same check.
+//! From a row come the field of [`Config`] with its documentation, the flag, the key in the file, the
+//! environment names, the default, the check, the help, the line of `--print-config` and the row of the table
+//! in docs/OPERATIONS.md. To add an option, add a row. A default is written as an operator would write it and
+//! passes through the same check.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -65,7 +66,7 @@ options! {
         /// Addresses to listen on; may be repeated. Empty: every address of `host` at `port`.
         listen: Vec<SocketAddr> = "", Addresses,
             flag "listen", env &[&[Env::named("LONGSPLICE_LISTEN")]];
-        /// IP addresses to listen on at `port`. Empty: 0.0.0.0 and, where the machine has IPv6, [::].
+        /// IP addresses to listen on at `port`. Empty: 0.0.0.0 and, where the machine has IPv6, `[::]`.
         host: Vec<IpAddr> = "", Hosts,
             flag "host", env &[&[Env::named("HOST")]];
         /// The port to listen on. 0 takes a free one, which the start-up line names.
@@ -74,7 +75,8 @@ options! {
         /// The dialects to serve.
         dialects: Vec<dialect::Kind> = "link", DialectNames,
             flag "dialects", env &[&[Env::named("LONGSPLICE_DIALECTS")]];
-        /// Where to serve /metrics, /health and /ready for the operator, apart from the public port. Not for the internet.
+        /// Where to serve /metrics, /health and /ready for the operator, apart from the public port. Not for
+        /// the internet.
         admin_listen: Option<SocketAddr> = "off", AddressOrOff,
             flag "admin-listen", env &[&[Env::named("LONGSPLICE_ADMIN_LISTEN")]];
         /// Who may read /v1/stats on the public port: everyone, only peers on this machine, or no one.
@@ -91,17 +93,19 @@ options! {
         /// Bind each shard to a core of its own.
         pin: bool = "false", Switch,
             flag "pin", env &[&[Env::named("LONGSPLICE_PIN")]];
-        /// This relay's number, part of the link ids it gives out. Relays that work together need different ones.
+        /// This relay's number, part of the link ids it gives out. Relays that work together need different
+        /// ones.
         relay_number: u16 = "0", whole(0, 65_535),
             flag "relay-number", env &[&[Env::named("LONGSPLICE_RELAY_NUMBER")]];
-        /// Receive buffers of a shard. About 1 MiB of them in all is fastest; more only helps many fast senders.
+        /// Receive buffers of a shard. About 1 MiB of them in all is fastest; more only helps many fast
+        /// senders.
         recv_buffers: u16 = "64", whole(8, 32_768).power_of_two(),
             flag "recv-buffers", env &[&[Env::named("LONGSPLICE_RECV_BUFFERS")]];
         /// Size of a receive buffer.
         recv_buffer_size: usize = "16KiB", Bytes { min: 8 << 10, max: 1 << 20, zero: None, power_of_two: true },
             flag "recv-buffer-size", env &[&[Env::named("LONGSPLICE_RECV_BUFFER_SIZE")]];
-        /// Memory of a shard for bytes that slow peers have not taken yet. When it is used up, nothing is read for
-        /// slow peers until some is taken.
+        /// Memory of a shard for bytes that slow peers have not taken yet. When it is used up, nothing is
+        /// read for slow peers until some is taken.
         outbox_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "outbox-budget", env &[&[Env::named("LONGSPLICE_OUTBOX_BUDGET")]];
         /// Rest of an unmasked frame from which on it is moved by splice(2) inside the kernel.
@@ -124,7 +128,8 @@ options! {
         /// How often each WebSocket is pinged. One that has not answered by the next ping is dropped.
         ping_interval: Duration = "30s", span_ms(100, HOUR_MS),
             flag "ping-interval", env &[&[Env::named("LONGSPLICE_PING_INTERVAL")]];
-        /// On SIGTERM: how long to go on as before, but with /ready failing and new upgrades refused, before closing.
+        /// On SIGTERM: how long to go on as before, but with /ready failing and new upgrades refused, before
+        /// closing.
         drain_delay: Duration = "0s", span_ms(0, HOUR_MS),
             flag "drain-delay", env &[&[Env::named("LONGSPLICE_DRAIN_DELAY")]];
     }
@@ -139,15 +144,17 @@ options! {
         /// Unanswered TCP probes after which the connection is broken.
         tcp_keepalive_count: u32 = "4", whole(1, 127),
             flag "tcp-keepalive-count", env &[&[Env::named("LONGSPLICE_TCP_KEEPALIVE_COUNT")]];
-        /// How long sent bytes may stay unacknowledged, or a window shut, before the kernel breaks the connection
-        /// (TCP_USER_TIMEOUT). Must be longer than `link-slow-peer-sec`.
+        /// How long sent bytes may stay unacknowledged, or a window shut, before the kernel breaks the
+        /// connection (TCP_USER_TIMEOUT). Must be longer than `link-slow-peer-sec`.
         tcp_user_timeout: Duration = "120s",
             Span { min: Duration::from_secs(1), max: Duration::from_millis(DAY_MS), zero: Some("the kernel's own") },
             flag "tcp-user-timeout", env &[&[Env::named("LONGSPLICE_TCP_USER_TIMEOUT")]];
-        /// Socket send buffer (SO_SNDBUF). A fixed size bounds kernel memory and turns the kernel's tuning off.
+        /// Socket send buffer (SO_SNDBUF). A fixed size bounds kernel memory and turns the kernel's tuning
+        /// off.
         send_buffer: usize = "0", SOCKET_BUFFER,
             flag "send-buffer", env &[&[Env::named("LONGSPLICE_SEND_BUFFER")]];
-        /// Socket receive buffer (SO_RCVBUF). A fixed size bounds kernel memory and turns the kernel's tuning off.
+        /// Socket receive buffer (SO_RCVBUF). A fixed size bounds kernel memory and turns the kernel's tuning
+        /// off.
         receive_buffer: usize = "0", SOCKET_BUFFER,
             flag "receive-buffer", env &[&[Env::named("LONGSPLICE_RECEIVE_BUFFER")]];
     }
@@ -181,8 +188,8 @@ options! {
         /// Take the peer's address from the first hop of X-Forwarded-For. Only behind a proxy that sets it.
         link_trust_proxy: bool = "false", Switch,
             flag "link-trust-proxy", env &[&[Env::one_is_on("LINK_TRUST_PROXY")]];
-        /// Public keys (base64url) that may register, separated by commas or white space; entries that begin with # are
-        /// dropped. None here and none in the file: every key may.
+        /// Public keys (base64url) that may register, separated by commas or white space; entries that begin
+        /// with # are dropped. None here and none in the file: every key may.
         link_allowed_register_keys: String = "", Text,
             flag "link-allowed-register-keys", env &[&[Env::named("LINK_ALLOWED_REGISTER_KEYS")]];
         /// A file with more such keys. SIGHUP reads it again and closes the hosts whose keys are gone.

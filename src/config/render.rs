@@ -1,4 +1,5 @@
-//! What the option table looks like to people: the command line with its help, `--print-config`, the table in docs/OPERATIONS.md.
+//! What the option table looks like to people: the command line with its help, `--print-config`, the table in
+//! docs/OPERATIONS.md.
 
 use std::fmt::Write;
 
@@ -9,7 +10,8 @@ use super::{
     settings::{Env, Row, Settings},
 };
 
-/// The command line. Every option takes a text; checking it is the table's business, so that a message can name its source.
+/// The command line. Every option takes a text; checking it is the table's business, so that a message can
+/// name its source.
 pub(super) fn command(rows: &[Row]) -> Command {
     let config = Arg::new("config")
         .long("config")
@@ -27,8 +29,8 @@ pub(super) fn command(rows: &[Row]) -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A content-blind rendezvous and WebSocket relay. Without options it serves Link on port 8080.")
         .after_help(
-            "A flag beats the environment, which beats the file, which beats the default. An empty environment variable \
-             counts as unset.",
+            "A flag beats the environment, which beats the file, which beats the default. \
+             An empty environment variable counts as unset.",
         )
         .max_term_width(110)
         .args([config, print])

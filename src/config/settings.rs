@@ -1,8 +1,9 @@
 //! Where values come from: the command line, the environment, the file, the defaults; and which of them wins.
 //!
-//! Holds the winning text of every option with its source. Promises: flag beats environment beats file beats default. Within the
-//! environment the names of a row stand in ranks: a name of an earlier rank beats later ones, and names of one rank must agree. An
-//! environment variable that is empty counts as unset (compose files write `NAME=${NAME:-}`).
+//! Holds the winning text of every option with its source. Promises: flag beats environment beats file beats
+//! default. Within the environment the names of a row stand in ranks: a name of an earlier rank beats later
+//! ones, and names of one rank must agree. An environment variable that is empty counts as unset (compose
+//! files write `NAME=${NAME:-}`).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,8 +38,14 @@ pub(super) struct Row {
 pub(super) struct Env {
     /// Its name.
     pub name: &'static str,
-    /// Where its contract takes less than the option does: what it takes, and whether a text is that.
-    narrower: Option<(&'static str, fn(&str) -> bool)>,
+    /// Where its contract takes less than the option does.
+    narrower: Option<Narrower>,
+}
+
+/// What a variable's contract takes of what its option takes.
+struct Narrower {
+    takes: &'static str,
+    accepts: fn(&str) -> bool,
 }
 
 impl Env {
@@ -47,18 +54,18 @@ impl Env {
         Env { name, narrower: None }
     }
 
-    /// A variable whose contract does not take 0.
+    /// A variable for a port whose contract does not take 0.
     pub(super) const fn port_above_zero(name: &'static str) -> Env {
-        Env {
-            name,
-            narrower: Some(("a whole number from 1 to 65535", |text| text.bytes().any(|byte| byte != b'0'))),
-        }
+        let accepts = |text: &str| text.bytes().any(|byte| byte != b'0');
+        Env { name, narrower: Some(Narrower { takes: "a whole number from 1 to 65535", accepts }) }
     }
 
-    /// A variable whose contract says that 1 is on and anything else is off. What reads like "on" and would be off is refused.
+    /// A variable whose contract says that 1 is on and anything else is off. What reads like "on" and would be off
+    /// is refused.
     pub(super) const fn one_is_on(name: &'static str) -> Env {
+        let accepts = |text: &str| matches!(text, "1" | "0" | "false" | "off" | "no");
         let takes = "1 (on) or 0 (off); the reference takes everything but 1 as off";
-        Env { name, narrower: Some((takes, |text| matches!(text, "1" | "0" | "false" | "off" | "no"))) }
+        Env { name, narrower: Some(Narrower { takes, accepts }) }
     }
 }
 
@@ -152,14 +159,14 @@ fn from_environment(
             let Some(text) = environment.get(env.name).filter(|text| !text.trim().is_empty()) else {
                 continue;
             };
-            if let Some((takes, accepts)) = env.narrower
-                && !accepts(text.trim())
+            if let Some(narrower) = &env.narrower
+                && !(narrower.accepts)(text.trim())
             {
                 return Err(ConfigError::BadValue {
                     option: row.flag,
                     source: Source::Environment(env.name),
                     value: text.clone(),
-                    takes: takes.into(),
+                    takes: narrower.takes.into(),
                 });
             }
             match found {
@@ -199,7 +206,8 @@ fn plain_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// The option that `key` was probably meant to be: the same letters in another style, or one that contains it.
+/// The option that `key` was probably meant to be: the same letters in another style, or one that contains
+/// it.
 fn similar(rows: &[Row], key: &str) -> Option<&'static str> {
     let letters = |text: &str| text.to_lowercase().replace(['-', '_', '.'], "");
     let wanted = letters(key);

@@ -1,7 +1,7 @@
 //! The control thread: everything that is allowed to wait, on a runtime of its own.
 //!
-//! Holds a thread with a single-threaded tokio runtime, and today one task on it, the admin server. Promises that it stops when told
-//! and that what it does never delays a shard. It never sees a relayed byte.
+//! Holds a thread with a single-threaded tokio runtime, and today one task on it, the admin server. Promises
+//! that it stops when told and that what it does never delays a shard. It never sees a relayed byte.
 
 use std::{io, net::TcpListener, thread::JoinHandle};
 
@@ -17,7 +17,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts the thread, which serves `--admin-listen` on `listener`. Fails where the kernel gives no thread or no descriptors.
+    /// Starts the thread, which serves `--admin-listen` on `listener`. Fails where the kernel gives no thread
+    /// or no descriptors.
     pub fn start(listener: TcpListener, about: About, fleet: impl Fleet + Send) -> io::Result<Control> {
         listener.set_nonblocking(true)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -69,7 +69,8 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },
-    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered.
+    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered; a
+    /// second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
     /// The message just given belongs to another shard: move the connection there with this message and
     /// everything unread. The dialect has already forgotten the connection.

@@ -206,13 +206,12 @@ impl<D: Driver> Shard<D> {
 
     /// Starts to watch whether the peer takes what waits for it.
     pub(super) fn watch_progress(&mut self, id: ConnId) {
-        let acked = self.driver.acked_bytes(id);
-        let now = self.now.at;
-        let interval = self.progress_interval();
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.progress_timer.is_some() {
+        if self.conns.get(id).is_none_or(|conn| conn.progress_timer.is_some()) {
             return;
         }
+        let acked = self.driver.acked_bytes(id);
+        let (now, interval) = (self.now.at, self.progress_interval());
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.acked = acked.unwrap_or(conn.sent);
         conn.progress_at = now;
         conn.progress_timer = Some(self.timers.arm(now + interval, Alarm::Progress(id)));

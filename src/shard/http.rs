@@ -35,7 +35,8 @@ impl<D: Driver> Shard<D> {
         if !self.shared.settings.trust_proxy && !self.count_ip(id, ip) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }
-        self.arm(id, Due::Head, self.shared.settings.handshake_timeout);
+        let stopping = self.stage == Stage::Stopping;
+        self.arm(id, Due::Head, if stopping { CLOSE_TIMEOUT / 2 } else { self.shared.settings.handshake_timeout });
         self.rearm(id);
     }
 

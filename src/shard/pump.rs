@@ -171,6 +171,10 @@ impl<D: Driver> Shard<D> {
 
     /// Charges and counts what went to the destination.
     fn account(&mut self, id: ConnId, splice: SpliceId, payload: u64, messages: u64) {
+        if payload == 0 && messages == 0 {
+            // Control frames are no traffic: our own pings would keep an idle link alive.
+            return;
+        }
         let Some(conn) = self.conns.get(id) else { return };
         let leg = conn.leg;
         let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
