@@ -25,7 +25,7 @@ use crate::{
         link::{Link, LinkConfig, Place},
     },
     driver::{
-        self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup, UringDriver,
+        self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
         listen::{KeepAlive, ListenOptions, Listener},
         post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
@@ -48,8 +48,9 @@ pub fn run(config: &Config) -> Result<(), String> {
     let shards = config.shards.unwrap_or_else(default_shards);
     let clock = Clock::start();
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?);
-    let shared = Arc::new(Shared::new(settings(config), policy, shards, clock.now().unix_ms));
-    let offices = Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
+    let shared = Arc::new(Shared::new(settings(config), policy, shards, clock.at()));
+    let offices =
+        Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
 
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
@@ -227,7 +228,10 @@ fn start_shards(
             core: config.pin.then(|| cores.get(usize::from(number) % cores.len().max(1)).copied()).flatten(),
             addresses: addresses.to_vec(),
             listen: listen_options(config),
-            pool: PoolOptions { buffers: u32::from(config.recv_buffers), buffer_bytes: config.recv_buffer_size as u32 },
+            pool: PoolOptions {
+                buffers: u32::from(config.recv_buffers),
+                buffer_bytes: config.recv_buffer_size as u32,
+            },
             clock: relay.clock,
             link: config.link(),
             place: Place {
@@ -284,7 +288,8 @@ fn run_shard(
     may_start: &mpsc::Receiver<()>,
 ) -> Result<(), String> {
     if let Some(core) = plan.core {
-        process::pin(core).map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
+        process::pin(core)
+            .map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
     }
     let (private, ends) = ends.enter().map_err(|error| format!("descriptor table: {error}"))?;
     if let Private::Refused(errno) = private {
@@ -314,12 +319,14 @@ fn run_shard(
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
     match plan.kind {
         DriverKind::IoUring => {
-            let driver = UringDriver::new(setup).map_err(failed)?;
-            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start).map_err(failed)
+            let driver = EpollDriver::new(setup).map_err(failed)?;
+            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
+                .map_err(failed)
         }
         DriverKind::Epoll => {
             let driver = EpollDriver::new(setup).map_err(failed)?;
-            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start).map_err(failed)
+            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
+                .map_err(failed)
         }
     }
 }
@@ -366,7 +373,9 @@ fn claim(config: &Config) -> Result<Vec<SocketAddr>, String> {
                 tracing::info!(%address, %error, "this machine has no such address family: not listening there");
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(format!("{error}. Stop the process that listens there, or choose another --listen or --port"));
+                return Err(format!(
+                    "{error}. Stop the process that listens there, or choose another --listen or --port"
+                ));
             }
             Err(error) => return Err(format!("{error}. Choose another --listen, --host or --port")),
         }

@@ -26,6 +26,7 @@ pub(super) fn command(rows: &[Row]) -> Command {
         .help("Print the effective options with their sources, as such a file, and exit")
         .help_heading("Configuration");
     Command::new("longsplice")
+        .bin_name("longsplice")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A content-blind rendezvous and WebSocket relay. Without options it serves Link on port 8080.")
         .after_help(

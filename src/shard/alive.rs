@@ -6,7 +6,13 @@
 use std::time::Duration;
 
 use super::{Shard, conn::Due, gather, home};
-use crate::{driver::Driver, id::ConnId, proto::ws::outbound, reason::Reason, timers::Alarm};
+use crate::{
+    driver::Driver,
+    id::ConnId,
+    proto::ws::{Control, outbound},
+    reason::Reason,
+    timers::Alarm,
+};
 
 /// How often an otherwise idle shard turns, so that a stalled one can be told from it.
 pub(super) const PULSE: Duration = Duration::from_secs(1);
@@ -105,7 +111,7 @@ impl<D: Driver> Shard<D> {
             conn.awaiting_pong = true;
         }
         self.counters.pings += 1;
-        self.driver.send_bytes(id, &outbound::PING);
+        self.driver.send_bytes(id, &outbound::ping_frame(&Control::default()));
     }
 
     pub(super) fn on_shard_alarm(&mut self, number: u32) {

@@ -66,7 +66,7 @@ impl<D: Driver> Shard<D> {
     fn begin_close(&mut self, id: ConnId, reason: Reason, code: Option<u16>, text: &str) {
         let waiting = self.driver.queued(id) > 0;
         let frame = outbound::close_frame(code, text);
-        self.driver.send_bytes(id, frame.as_slice());
+        self.driver.send_bytes(id, &frame);
         self.log_close(id, reason);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (kind, forgotten) = (conn.kind, conn.forgotten);

@@ -91,8 +91,7 @@ impl<D: Driver> Shard<D> {
 
     fn answer(&mut self, ticket: u64) {
         let Some(gather) = self.gathers.open.remove(&ticket) else { return };
-        let uptime_s = self.now.unix_ms.saturating_sub(self.shared.started_unix_ms) / 1000;
-        let body = link::stats_json(gather.parts, &gather.missing, uptime_s);
+        let body = link::stats_json(gather.parts, &gather.missing, self.now, self.shared.started_at);
         self.answer_request(gather.conn, body.as_bytes());
     }
 

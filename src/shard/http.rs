@@ -36,7 +36,11 @@ impl<D: Driver> Shard<D> {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }
         let stopping = self.stage == Stage::Stopping;
-        self.arm(id, Due::Head, if stopping { CLOSE_TIMEOUT / 2 } else { self.shared.settings.handshake_timeout });
+        self.arm(
+            id,
+            Due::Head,
+            if stopping { CLOSE_TIMEOUT / 2 } else { self.shared.settings.handshake_timeout },
+        );
         self.rearm(id);
     }
 

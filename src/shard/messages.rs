@@ -185,7 +185,8 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let mut frame = Vec::with_capacity(text.len() + HEADROOM);
-        outbound::text_frame(&mut frame, text);
+        frame.extend_from_slice(&outbound::text_frame_header(text.len()));
+        frame.extend_from_slice(text.as_bytes());
         self.driver.send_bytes(id, &frame);
     }
 
@@ -196,7 +197,7 @@ impl<D: Driver> Shard<D> {
         if waits && conn.blocked {
             conn.pong = Some(Box::new(payload));
         } else {
-            self.driver.send_bytes(id, outbound::pong_frame(&payload).as_slice());
+            self.driver.send_bytes(id, &outbound::pong_frame(&payload));
         }
     }
 
@@ -281,7 +282,7 @@ impl<D: Driver> Shard<D> {
         if left == 0
             && let Some(pong) = conn.pong.take()
         {
-            self.driver.send_bytes(id, outbound::pong_frame(&pong).as_slice());
+            self.driver.send_bytes(id, &outbound::pong_frame(&pong));
         }
         match conn.state {
             State::Spliced => self.on_destination_progress(id, left),

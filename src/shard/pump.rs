@@ -349,7 +349,7 @@ impl<D: Driver> Shard<D> {
                 return;
             }
             let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
-            let want = left.min(PIPE_BYTES_MAX) as u64;
+            let want = left.min(PIPE_BYTES_MAX);
             let bytes = match ledger.budget.allow(rates, self.now.at, want) {
                 Ok(bytes) => bytes as usize,
                 Err(at) => return self.wait_for_pace(id, at),
@@ -357,12 +357,10 @@ impl<D: Driver> Shard<D> {
             match self.driver.splice_in(id, bytes) {
                 SpliceIn::Moved(pipe, moved) => {
                     let conn = self.conns.get_mut(id).expect("looked at above");
-                    let mut header = [0; 10];
-                    let len = conn.inbound.skip(moved, &mut header);
-                    self.driver.send_bytes(destination, &header[..len]);
+                    let header = conn.inbound.skip(moved);
+                    let messages = u64::from(conn.inbound.is_between_messages());
+                    self.driver.send_bytes(destination, &header);
                     self.driver.send_pipe(destination, pipe);
-                    let messages =
-                        u64::from(self.conns.get(id).is_some_and(|conn| conn.inbound.at_message_end()));
                     self.account(id, splice, moved as u64, messages);
                 }
                 SpliceIn::Empty => return self.set_read(id, Read::Readiness),
@@ -383,6 +381,6 @@ impl<D: Driver> Shard<D> {
 /// The most that is set free of what was set aside before the other direction has its turn.
 const SLICE_BYTES_MAX: usize = 64 * 1024;
 /// Less than this left of a frame is not worth turning receiving off for.
-const PIPE_BYTES_MIN: usize = 64 * 1024;
+const PIPE_BYTES_MIN: u64 = 64 * 1024;
 /// The most that is moved at once: the capacity of a pipe.
-const PIPE_BYTES_MAX: usize = 256 * 1024;
+const PIPE_BYTES_MAX: u64 = 256 * 1024;

@@ -61,13 +61,13 @@ pub struct Shared {
     per_ip: ConnectionsPerIp,
     pulses: Box<[AtomicU64]>,
     draining: std::sync::atomic::AtomicBool,
-    /// Wall clock at the start, for `uptimeSec`.
-    pub started_unix_ms: u64,
+    /// The process's start, for `uptimeSec`.
+    pub started_at: Time,
 }
 
 impl Shared {
     /// For `shards` shards.
-    pub fn new(settings: Settings, policy: SharedPolicy, shards: u16, started_unix_ms: u64) -> Shared {
+    pub fn new(settings: Settings, policy: SharedPolicy, shards: u16, started_at: Time) -> Shared {
         Shared {
             settings,
             policy,
@@ -76,7 +76,7 @@ impl Shared {
             per_ip: ConnectionsPerIp::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             draining: false.into(),
-            started_unix_ms,
+            started_at,
         }
     }
 

@@ -1,7 +1,12 @@
 //! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are about.
 
 use super::{Shard, conn::State};
-use crate::{admin::Snapshot, driver::Driver, id::ConnId, time::Time};
+use crate::{
+    admin::{Links, Snapshot},
+    driver::Driver,
+    id::ConnId,
+    time::Time,
+};
 
 /// Facts about a shard, for invariants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +75,15 @@ impl<D: Driver> Shard<D> {
         snapshot.connections = self.conns.len() as u64;
         snapshot.driver = self.driver.counters();
         if let Some(link) = &self.dialects.link {
-            (snapshot.addresses, snapshot.links) = link.gauges();
+            let gauges = link.gauges();
+            snapshot.addresses = gauges.addresses;
+            snapshot.links = Links {
+                introduced: gauges.introduced,
+                pending: gauges.pending,
+                relaying: gauges.relaying,
+                introduced_total: gauges.total,
+                relayed_total: gauges.total_relayed,
+            };
         }
         snapshot
     }
