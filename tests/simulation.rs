@@ -21,29 +21,30 @@ fn every_invariant_holds_under_every_seed() {
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let reports: Vec<Report> = std::thread::scope(|scope| {
-        let worker = || {
-            let mut reports = Vec::new();
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
-                    return reports;
-                }
-                reports.push(run(seed));
-            }
-        };
+    let mut reports = Vec::new();
+    let mut failed = Vec::new();
+    let take = || (next.fetch_add(1, Ordering::Relaxed)..seeds).next();
+    std::thread::scope(|scope| {
+        let worker = || std::iter::from_fn(take).map(|seed| (seed, run(seed))).collect::<Vec<_>>();
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("the failing seed is printed above"))
-            .collect()
+        for worker in workers {
+            for (seed, result) in worker.join().expect("a run's panic is caught") {
+                match result {
+                    Ok(report) => reports.push(report),
+                    Err(why) => failed.push(format!("SIM_SEED={seed}: {why}")),
+                }
+            }
+        }
     });
+    assert!(failed.is_empty(), "{} of {seeds} seeds fail; replay one with\n{}", failed.len(), failed.join("\n"));
     prove_that_much_happened(&reports);
 }
 
-fn run(seed: u64) -> Report {
-    let result = catch_unwind(AssertUnwindSafe(|| Run::new(seed, false).run()));
-    result.unwrap_or_else(|_| panic!("seed {seed} fails; replay it with SIM_SEED={seed}"))
+fn run(seed: u64) -> Result<Report, String> {
+    catch_unwind(AssertUnwindSafe(|| Run::new(seed, false).run())).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref().map(|text: &&str| text.to_string())).unwrap_or_default()
+    })
 }
 
 /// A simulation in which nothing happens finds nothing.

@@ -92,7 +92,7 @@ impl Run {
         let strict = !faults.break_connections() && faults.stall == 0;
         let network = Network::new(plan.shards, terrain, faults, dice.fork());
         network.borrow_mut().trace = trace;
-        let relay = Arc::new(plan.shared(network.borrow().now().unix_ms));
+        let relay = Arc::new(plan.shared(network.borrow().now().at));
         let shards = (0..plan.shards)
             .map(|number| {
                 let driver = SimDriver::new(network.clone(), number);

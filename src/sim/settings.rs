@@ -10,6 +10,7 @@ use crate::{
         link::{Link, LinkConfig, Place},
     },
     pacing::Rates,
+    time::Time,
     shard::{
         self,
         shared::{Settings, StatsAccess},
@@ -75,9 +76,9 @@ impl Plan {
     }
 
     /// What the shards share.
-    pub fn shared(&self, started_unix_ms: u64) -> shard::Shared {
+    pub fn shared(&self, started_at: Time) -> shard::Shared {
         let policy = SharedPolicy::new(self.per_minute, AllowList::default());
-        shard::Shared::new(self.settings.clone(), policy, self.shards, started_unix_ms)
+        shard::Shared::new(self.settings.clone(), policy, self.shards, started_at)
     }
 
     /// The dialects of one shard.
