@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     admin::{About, Fleet, Ready, Snapshot},
     admission::{AllowList, SharedPolicy},
-    config::{Config, DriverChoice, StatsAccess},
+    config::Config,
     control::Control,
     dialect::{
         Dialects,
@@ -26,16 +26,13 @@ use crate::{
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
+        UringDriver,
         listen::{KeepAlive, ListenOptions, Listener},
         post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
     },
     limits::GATHER_TIMEOUT,
-    shard::{
-        Shard, Shared,
-        mail::Mail,
-        shared::{Settings, StatsAccess as StatsOnPort},
-    },
+    shard::{Shard, Shared, mail::Mail, shared::Settings},
 };
 
 /// Runs the relay until it is told to stop. Errors: why it did not start, with the remedy.
@@ -319,7 +316,7 @@ fn run_shard(
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
     match plan.kind {
         DriverKind::IoUring => {
-            let driver = EpollDriver::new(setup).map_err(failed)?;
+            let driver = UringDriver::new(setup).map_err(failed)?;
             turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
                 .map_err(failed)
         }
@@ -346,12 +343,7 @@ fn turn<D: Driver>(
 }
 
 fn choose_driver(config: &Config) -> Result<Chosen, String> {
-    let choice = match config.driver {
-        DriverChoice::Auto => driver::Choice::Auto,
-        DriverChoice::IoUring => driver::Choice::IoUring,
-        DriverChoice::Epoll => driver::Choice::Epoll,
-    };
-    let chosen = driver::choose(choice).map_err(|error| error.to_string())?;
+    let chosen = driver::choose(config.driver).map_err(|error| error.to_string())?;
     if let Some(why) = &chosen.why {
         tracing::warn!(driver = %chosen.kind, why, "the preferred driver is not available");
     }
@@ -409,11 +401,7 @@ fn settings(config: &Config) -> Settings {
         connections_max: config.max_connections as usize,
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
-        stats: match config.stats {
-            StatsAccess::Public => StatsOnPort::Public,
-            StatsAccess::Loopback => StatsOnPort::Loopback,
-            StatsAccess::Off => StatsOnPort::Off,
-        },
+        stats: config.stats,
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
 pub use error::{ConfigError, Source};
 pub use options::Config;
 
-use crate::{dialect::link::LinkConfig, pacing::Rates};
+use crate::{dialect::link::LinkConfig, driver, pacing::Rates};
 use kinds::Words;
 use settings::{ConfigFile, Row, Settings};
 
@@ -39,20 +39,12 @@ pub enum Outcome {
     Print(String),
 }
 
-/// How to talk to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// io_uring where it is allowed, epoll elsewhere.
-    Auto,
-    /// io_uring or nothing.
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl Words for DriverChoice {
-    const WORDS: &'static [(&'static str, DriverChoice)] =
-        &[("auto", DriverChoice::Auto), ("io-uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)];
+impl Words for driver::Choice {
+    const WORDS: &'static [(&'static str, driver::Choice)] = &[
+        ("auto", driver::Choice::Auto),
+        ("io-uring", driver::Choice::IoUring),
+        ("epoll", driver::Choice::Epoll),
+    ];
 }
 
 /// Who may read `/v1/stats`.

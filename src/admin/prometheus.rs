@@ -211,8 +211,26 @@ const METRICS: &[Metric] = &[
             lines.label("result", "sent", shard.handoffs.sent);
             lines.label("result", "received", shard.handoffs.received);
             lines.label("result", "failed", shard.handoffs.failed);
+            lines.label("result", "delayed", shard.handoffs.delayed);
         },
     ),
+    counter("longsplice_upgrades_total", "Connections upgraded to WebSockets.", |lines, shard| {
+        lines.add(shard.upgrades)
+    }),
+    counter("longsplice_pings_total", "Pings sent.", |lines, shard| lines.add(shard.pings)),
+    counter(
+        "longsplice_stalls_total",
+        "Times that a source was not read because its destination did not take what it had.",
+        |lines, shard| lines.add(shard.stalls),
+    ),
+    counter(
+        "longsplice_notices_dropped_total",
+        "Control sockets closed because they did not read their own notices.",
+        |lines, shard| lines.add(shard.notices_dropped),
+    ),
+    counter("longsplice_completions_total", "Completions taken from the driver.", |lines, shard| {
+        lines.add(shard.completions)
+    }),
     counter("longsplice_mails_total", "Mails taken from other shards.", |lines, shard| {
         lines.add(shard.mails)
     }),
@@ -257,7 +275,7 @@ const METRICS: &[Metric] = &[
     counter(
         "longsplice_stale_completions_total",
         "Completions of connections that were already gone.",
-        |lines, shard| lines.add(shard.driver.stale),
+        |lines, shard| lines.add(shard.driver.stale + shard.stale),
     ),
 ];
 

@@ -12,14 +12,14 @@ use std::{
 };
 
 use super::{
-    ConfigError, DriverChoice, LogFormat, StatsAccess,
+    ConfigError, LogFormat, StatsAccess,
     kinds::{
         AddressOrOff, Addresses, AutoOr, Bytes, DialectNames, File, Hosts, Kind, LogFilter, Origin, Span,
         Switch, Text, one_of, whole,
     },
     settings::{Env, Row, Settings},
 };
-use crate::{dialect, limits::SHARDS_MAX, logs};
+use crate::{dialect, driver, limits::SHARDS_MAX, logs};
 
 macro_rules! options {
     ($( $group:literal { $(
@@ -85,7 +85,7 @@ options! {
     }
     "Engine" {
         /// How to talk to the kernel: auto takes io_uring where it is allowed and epoll elsewhere.
-        driver: DriverChoice = "auto", one_of(),
+        driver: driver::Choice = "auto", one_of(),
             flag "driver", env &[&[Env::named("LONGSPLICE_DRIVER")]];
         /// Threads that relay, each with its own listeners and memory. auto: the cores this process may use.
         shards: Option<u16> = "auto", AutoOr { max: SHARDS_MAX as u16 },

@@ -45,6 +45,19 @@ pub(super) struct Outbox {
     bytes: usize,
     /// How many pieces at the front a send in flight covers: those neither grow nor move.
     flying: usize,
+    flying_bytes: usize,
+    /// What that send says to the kernel where it covers several pieces. Kept for the next.
+    message: Option<Box<Message>>,
+}
+
+/// Pieces that one send covers at most.
+pub(super) const RUNS_MAX: usize = 16;
+
+/// A message header and what it names, at an address that does not change.
+#[derive(Debug)]
+struct Message {
+    header: libc::msghdr,
+    parts: [libc::iovec; RUNS_MAX],
 }
 
 impl Outbox {
@@ -76,15 +89,35 @@ impl Outbox {
         })
     }
 
-    /// Says that a send in flight covers the first `pieces`.
-    pub(super) fn take_off(&mut self, pieces: usize) {
+    /// Says that a send in flight covers the first `pieces`, which are `bytes` long.
+    pub(super) fn take_off(&mut self, pieces: usize, bytes: usize) {
         debug_assert!(self.flying == 0 && pieces <= self.pieces.len());
-        self.flying = pieces;
+        (self.flying, self.flying_bytes) = (pieces, bytes);
     }
 
-    /// Says that no send is in flight any more.
-    pub(super) fn land(&mut self) {
+    /// A message of the first `count` runs. Its address and what it names stay until the outbox lands or is dropped.
+    pub(super) fn message(&mut self, memory: &Memory, count: usize) -> *const libc::msghdr {
+        let mut message = self.message.take().unwrap_or_else(Message::new);
+        for (part, run) in message.parts.iter_mut().zip(self.runs(memory)).take(count) {
+            *part = libc::iovec { iov_base: run.as_ptr().cast_mut().cast(), iov_len: run.len() };
+        }
+        let message = self.message.insert(message);
+        message.header.msg_iov = message.parts.as_mut_ptr();
+        message.header.msg_iovlen = count as _;
+        &raw const message.header
+    }
+
+    /// Says that no send is in flight any more. Returns how many bytes it covered.
+    pub(super) fn land(&mut self) -> usize {
         self.flying = 0;
+        std::mem::take(&mut self.flying_bytes)
+    }
+}
+
+impl Message {
+    fn new() -> Box<Message> {
+        // SAFETY: all zeros is a valid message header (no address, no parts, no control data) and a valid empty part.
+        unsafe { Box::<Message>::new_zeroed().assume_init() }
     }
 }
 
@@ -305,7 +338,7 @@ mod tests {
     fn what_is_in_flight_does_not_grow() {
         let (mut memory, mut outbox) = (memory(), Outbox::default());
         memory.push_copy(&mut outbox, b"flying");
-        outbox.take_off(1);
+        outbox.take_off(1, 6);
         memory.push_copy(&mut outbox, b"behind");
         let runs: Vec<&[u8]> = outbox.runs(&memory).collect();
         assert_eq!(runs, [b"flying", b"behind"]);

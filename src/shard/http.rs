@@ -6,9 +6,9 @@ use super::{
     Shard, Stage,
     alive::{ACCEPT_REST, ALARM_ACCEPT},
     conn::{Conn, Due, Guest, State},
-    shared::StatsAccess,
 };
 use crate::{
+    config::StatsAccess,
     dialect::{Event, Kind, Opening},
     driver::Driver,
     id::ConnId,

@@ -9,19 +9,9 @@ use std::{
 use super::mail::Mailboxes;
 use crate::{
     admission::{ConnectionsPerIp, SharedPolicy},
+    config::StatsAccess,
     time::Time,
 };
-
-/// Who may read `/v1/stats` on the public port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StatsAccess {
-    /// Everyone.
-    Public,
-    /// Peers on a loopback address.
-    Loopback,
-    /// No one.
-    Off,
-}
 
 /// The options that the shard itself obeys. Units in the types; zero turns a bound off.
 #[derive(Clone, Debug)]

@@ -12,14 +12,11 @@ use super::{EpollDriver, conn::Conn};
 use crate::{
     driver::{
         Chunk, Completion, Pipe,
-        outbox::{Front, Memory},
+        outbox::{Front, Memory, RUNS_MAX},
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
 };
-
-/// Runs of memory given to the kernel in one call.
-const RUNS_MAX: usize = 16;
 
 impl EpollDriver {
     pub(super) fn queue_chunk(&mut self, conn: ConnId, chunk: Chunk, range: Range<usize>) {

@@ -16,6 +16,12 @@ macro_rules! on_both {
                 super::$name::<crate::driver::EpollDriver>();
             })*
         }
+        mod uring {
+            $(#[test]
+            fn $name() {
+                super::$name::<crate::driver::UringDriver>();
+            })*
+        }
     };
 }
 use on_both;

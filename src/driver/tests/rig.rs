@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     driver::{
-        Chunk, Clock, Completion, Driver, EpollDriver, HEADROOM, PoolOptions, Read, Setup,
+        Chunk, Clock, Completion, Driver, EpollDriver, HEADROOM, PoolOptions, Read, Setup, UringDriver,
         listen::{self, ListenOptions},
         post::{Ends, Offices},
     },
@@ -26,6 +26,12 @@ pub(super) trait Real: Driver + Sized {
 impl Real for EpollDriver {
     fn make(setup: Setup) -> io::Result<Self> {
         EpollDriver::new(setup)
+    }
+}
+
+impl Real for UringDriver {
+    fn make(setup: Setup) -> io::Result<Self> {
+        UringDriver::new(setup)
     }
 }
 
