@@ -189,6 +189,8 @@ impl Client {
     fn take(&mut self, incoming: Incoming, scene: &mut Scene<'_>) {
         match incoming {
             Incoming::Upgraded => (),
+            // A close of ours may cross anything, payload too.
+            Incoming::Data { .. } if self.stage == Stage::Leaving => (),
             Incoming::Data { text, payload, last } => {
                 assert!(text, "a control message is text");
                 self.text.extend(payload);
@@ -235,8 +237,6 @@ impl Client {
                 self.stage = Stage::Linked;
                 self.linked += 1;
             }
-            // A close of ours may cross anything.
-            (_, Stage::Leaving, _) => (),
             (kind, stage, _) => panic!("{kind:?} in {stage:?}"),
         }
     }
@@ -249,6 +249,7 @@ impl Client {
             (Some(4003 | 4004), stage) => matches!(stage, Stage::Introduced(_) | Stage::Leaving),
             // Too many dial-backs, no role in time, over the budget: a matter of the run's settings.
             (Some(4000 | 4002), _) => true,
+            (Some(1013), _) => scene.may_overload,
             (Some(1002), _) => self.at_fault,
             _ => false,
         };
@@ -261,7 +262,15 @@ impl Client {
         self.stage = Stage::Leaving;
     }
 
+    /// Its link, if it is known, ends by our doing.
+    fn excuse(&self, excuse: Excuse, scene: &mut Scene<'_>) {
+        if let Stage::Introduced(link) = &self.stage {
+            scene.excuse(link, excuse);
+        }
+    }
+
     fn leave(&mut self, scene: &mut Scene<'_>) {
+        self.excuse(Excuse::Closed, scene);
         if let Some(wire) = &mut self.wire
             && self.stage != Stage::Leaving
         {
@@ -272,6 +281,7 @@ impl Client {
 
     fn misbehave(&mut self, scene: &mut Scene<'_>) {
         self.at_fault = true;
+        self.excuse(Excuse::Broken, scene);
         let Some(wire) = &mut self.wire else { return };
         match scene.dice.below(4) {
             0 => wire.send_text("{\"type\":", scene.dice),
@@ -289,6 +299,7 @@ impl Client {
     }
 
     fn drop_wire(&mut self, scene: &mut Scene<'_>, reset: bool) {
+        self.excuse(Excuse::Broken, scene);
         if let Some(wire) = self.wire.take() {
             scene.network.peer_close(wire.stream, reset);
         }

@@ -26,7 +26,7 @@ impl SimDriver {
         self.pool.settle(self.turn);
         let mut open: Vec<ConnId> = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {
-            if slot.conn.as_ref().is_some_and(|conn| !conn.posted) {
+            if slot.conn.is_some() {
                 open.push(ConnId { index: index as u32, generation: slot.generation });
             }
         }
@@ -35,9 +35,20 @@ impl SimDriver {
             self.advance_sending(conn);
             self.advance_receiving(conn);
         }
+        self.drop_posted();
         self.accept();
         self.collect_mail();
         !self.ready.is_empty()
+    }
+
+    /// A posted connection still sends, but nothing is said of it any more.
+    fn drop_posted(&mut self) {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.conn.as_ref().is_some_and(|conn| conn.posted) {
+                self.purge(ConnId { index: index as u32, generation: slot.generation }, |_| true);
+            }
+        }
     }
 
     /// Something was queued: a readiness driver writes at once.
@@ -115,14 +126,19 @@ impl SimDriver {
         let late = self.lateness(|faults| faults.late_receive) > 0;
         let (turn, eager) = (self.turn, self.eager);
         let Some(of) = self.get(conn) else { return };
-        let (stream, stopping) = (of.stream, of.stopping);
-        if of.armed && !late {
+        let (stream, stopping, armed) = (of.stream, of.stopping, of.armed);
+        let unwatched = of.reading == Read::Off && !of.broken;
+        let (found, is_reset) = {
+            let network = self.network.borrow();
+            (network.readable(stream), network.is_reset(stream))
+        };
+        if armed && !late && found != Found::Nothing {
             if eager {
                 self.ready.push_back(Ready::ToReceive(conn));
             } else {
                 self.receive(conn, false);
             }
-        } else if of.reading == Read::Off && !of.broken && self.network.borrow().is_reset(stream) {
+        } else if unwatched && is_reset {
             self.get(conn).expect("it was there above").broken = true;
             self.ready.push_back(Ready::Done(Completion::Broken { conn, error: libc::ECONNRESET }));
         }

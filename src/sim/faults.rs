@@ -62,28 +62,27 @@ pub struct Terrain {
 impl Faults {
     /// The faults of a run.
     pub fn draw(dice: &mut Dice) -> Faults {
-        // Half of the faults are off in any run; one run in eight has none at all.
-        let quiet = dice.chance(125_000);
-        let mut rate = |most: usize| {
-            if quiet || dice.chance(500_000) { 0 } else { dice.size(most) as u32 }
-        };
+        // Half of the faults are off in any run. Those that can end a connection by themselves are off more often: without
+        // them every close has to be explained.
+        let rate = |most: usize, dice: &mut Dice| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
+        let rare = |most: usize, dice: &mut Dice| if dice.chance(800_000) { 0 } else { dice.size(most) as u32 };
         Faults {
-            short_receive: rate(900_000),
-            split_receive: rate(900_000),
-            late_receive: rate(500_000),
-            partial_send: rate(900_000),
-            late_sent: rate(900_000),
-            late_stop: rate(900_000),
-            reset: rate(300),
-            stall: rate(10_000),
-            post_full: rate(300_000),
-            post_lost: rate(200_000),
-            late_post: rate(900_000),
-            accept_failure: rate(300_000),
-            clock_jump: rate(2_000),
-            wall_jump: rate(5_000),
-            idle_turn: rate(100_000),
-            slow_shard: rate(500_000),
+            short_receive: rate(900_000, dice),
+            split_receive: rate(900_000, dice),
+            late_receive: rate(500_000, dice),
+            partial_send: rate(900_000, dice),
+            late_sent: rate(900_000, dice),
+            late_stop: rate(900_000, dice),
+            reset: rare(300, dice),
+            stall: rare(10_000, dice),
+            post_full: rate(300_000, dice),
+            post_lost: rate(200_000, dice),
+            late_post: rate(900_000, dice),
+            accept_failure: rate(300_000, dice),
+            clock_jump: rare(2_000, dice),
+            wall_jump: rate(5_000, dice),
+            idle_turn: rate(100_000, dice),
+            slow_shard: rate(500_000, dice),
         }
     }
 

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     leg::{HOST, Leg},
     manners::Scene,
+    truth::Excuse,
     wire::{self, Incoming, Wire},
 };
 use crate::{dialect::link::PATH, time::Time};
@@ -263,6 +264,7 @@ impl Control {
                     Some(4000) => self.at_fault || !scene.strict,
                     // Over the budget; a wall clock that jumped.
                     Some(4002 | 4007) => true,
+                    Some(1013) => scene.may_overload,
                     _ => false,
                 };
                 assert!(explained, "close {code:?} on a control socket");
@@ -362,6 +364,8 @@ impl DialBack {
     fn take(&mut self, incoming: Incoming, scene: &mut Scene<'_>) {
         match incoming {
             Incoming::Upgraded => (),
+            // A close of ours may cross anything, payload too.
+            Incoming::Data { .. } if self.dismissed => (),
             Incoming::Data { payload, last, .. } => {
                 self.text.extend(payload);
                 if !last {
@@ -407,12 +411,14 @@ impl DialBack {
             && !self.dismissed
         {
             self.dismissed = true;
+            scene.excuse(&self.link, Excuse::Closed);
             wire.send_close(1000, scene.dice);
         }
     }
 
     fn finish(&mut self, scene: &mut Scene<'_>) {
         if let Some(wire) = self.wire.take() {
+            scene.excuse(&self.link, Excuse::Broken);
             scene.network.peer_close(wire.stream, false);
         }
     }

@@ -98,6 +98,8 @@ pub struct Scene<'a> {
     pub addresses: &'a [String],
     /// Nothing but the peers themselves can end a link: no resets, no stalls, no jumps of the clock.
     pub strict: bool,
+    /// A move between shards may fail: the relay turns a client away for it.
+    pub may_overload: bool,
     /// The relay has been told to stop.
     pub stopping: bool,
     /// How long a link may be quiet.

@@ -20,7 +20,7 @@ use super::{
     driver::SimDriver,
     faults::{Faults, Terrain},
     host::{Host, Identity},
-    leg::Leg,
+    leg::{CLIENT, HOST, Leg},
     manners::{Manners, Scene},
     network::{Network, Shared},
     stranger::Stranger,
@@ -73,6 +73,7 @@ pub struct Run {
     /// Longest step, microseconds.
     step_us: usize,
     strict: bool,
+    may_overload: bool,
     stopping: bool,
     steps: u64,
     started_at: Time,
@@ -89,6 +90,7 @@ impl Run {
         if trace {
             eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");
         }
+        let may_overload = faults.post_lost > 0;
         let strict = !faults.break_connections() && faults.stall == 0;
         let network = Network::new(plan.shards, terrain, faults, dice.fork());
         network.borrow_mut().trace = trace;
@@ -132,6 +134,7 @@ impl Run {
             manners,
             idle: plan.idle,
             strict,
+            may_overload,
             stopping: false,
             steps: 0,
             started_at,
@@ -218,13 +221,17 @@ impl Run {
 
     /// What has to hold after every step.
     fn check(&mut self) {
+        let mut forwarded = [0; 2];
         for (number, shard) in self.shards.iter_mut().enumerate().filter(|(number, _)| self.running[*number])
         {
+            let snapshot = shard.snapshot();
+            forwarded[CLIENT] += snapshot.from_client.bytes;
+            forwarded[HOST] += snapshot.from_host.bytes;
             let view = shard.view();
             assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
             let waits = self.relay.mailboxes.waiting(number as u16) > 0;
             assert!(
-                !waits || self.network.borrow().will_wake(number as u16),
+                !waits || shard.driver().will_wake(),
                 "mail of shard {number} waits for no one"
             );
         }
@@ -303,7 +310,8 @@ impl Run {
     fn report(&mut self) -> Report {
         let mut report = Report::default();
         report.links = self.clients.iter().map(|client| client.linked).sum();
-        (report.bytes, report.messages) = self.truth.totals();
+        report.messages = self.truth.messages();
+        report.bytes = [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum();
         for shard in &mut self.shards {
             let snapshot = shard.snapshot();
             report.moves += snapshot.handoffs.received;
@@ -324,6 +332,7 @@ impl Run {
             manners: &self.manners,
             addresses: &self.addresses,
             strict: self.strict,
+            may_overload: self.may_overload,
             stopping: self.stopping,
             idle: self.idle,
         };

@@ -5,16 +5,14 @@ use std::time::Duration;
 use super::dice::Dice;
 use crate::{
     admission::{AllowList, SharedPolicy},
+    config::StatsAccess,
     dialect::{
         Dialects,
         link::{Link, LinkConfig, Place},
     },
     pacing::Rates,
     time::Time,
-    shard::{
-        self,
-        shared::{Settings, StatsAccess},
-    },
+    shard::{self, shared::Settings},
 };
 
 /// The relay and the crowd of a run.

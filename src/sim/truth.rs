@@ -63,10 +63,15 @@ impl Truth {
         self.links.get(id).is_some_and(even)
     }
 
-    /// Bytes and messages that arrived, over all links.
-    pub fn totals(&self) -> (u64, u64) {
-        let directions = || self.links.values().flat_map(|link| &link.directions);
-        (directions().map(|way| way.arrived).sum(), directions().map(|way| way.whole as u64).sum())
+    /// Bytes written and arrived in one direction, over all links.
+    pub fn totals(&self, side: usize) -> (u64, u64) {
+        let sum = |of: fn(&Direction) -> u64| self.links.values().map(|link| of(&link.directions[side])).sum();
+        (sum(|way| way.written), sum(|way| way.arrived))
+    }
+
+    /// Messages that arrived whole, over all links.
+    pub fn messages(&self) -> u64 {
+        self.links.values().flat_map(|link| &link.directions).map(|way| way.whole as u64).sum()
     }
 }
 
