@@ -156,6 +156,15 @@ impl SimDriver {
         conn
     }
 
+    /// Whether something is late that needs no more than turns.
+    pub fn is_late(&self) -> bool {
+        let network = self.network.borrow();
+        self.conns().any(|conn| {
+            let readable = conn.armed && network.readable(conn.stream) != Found::Nothing;
+            readable || conn.stopping.is_some() || conn.outbox.is_attempting() || conn.outbox.has_fresh()
+        })
+    }
+
     /// Whether a wake-up has come or is on its way.
     pub fn will_wake(&self) -> bool {
         let woken = |ready: &Ready| matches!(ready, Ready::Done(Completion::Woken));

@@ -47,6 +47,8 @@ struct Control {
     next: usize,
     /// The time stamp of the last register.
     stamp: u64,
+    /// A register was granted.
+    registered: bool,
     leaving: bool,
     /// Another socket of ours takes its addresses over.
     superseded: bool,
@@ -192,6 +194,7 @@ impl Host {
             text: Vec::new(),
             next: 0,
             stamp,
+            registered: false,
             leaving: false,
             superseded: false,
             at_fault: false,
@@ -261,7 +264,8 @@ impl Control {
                     Some(1000) => self.leaving,
                     Some(1001) => scene.stopping,
                     Some(4005) => self.superseded,
-                    Some(4000) => self.at_fault || !scene.strict,
+                    // A socket whose only register came too late has no role, and not for long.
+                    Some(4000) => self.at_fault || !self.registered || !scene.strict,
                     // Over the budget; a wall clock that jumped.
                     Some(4002 | 4007) => true,
                     Some(1013) => scene.may_overload,
@@ -296,6 +300,7 @@ impl Control {
             Some("registered") => {
                 assert!(identities.iter().any(|identity| message["address"] == identity.address));
                 self.next += 1;
+                self.registered = true;
                 if self.next < identities.len() && !self.leaving {
                     self.register(&identities[self.next], scene);
                 }
@@ -387,8 +392,11 @@ impl DialBack {
                 }
             }
             Incoming::Close(code) => {
-                let explained =
-                    matches!(code, Some(4000 | 4002 | 4003 | 4004)) || scene.stopping || self.dismissed;
+                let explained = match code {
+                    Some(4000 | 4002 | 4003 | 4004) => true,
+                    Some(1013) => scene.may_overload,
+                    _ => scene.stopping || self.dismissed,
+                };
                 assert!(explained, "close {code:?} on a dial-back");
                 self.leave(scene);
             }

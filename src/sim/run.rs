@@ -191,8 +191,8 @@ impl Run {
             };
             let now = shard.driver().now().at;
             let has_work = shard.driver().poll() || shard.next_deadline().is_some_and(|at| at <= now);
-            // A shard that has work and sits out has it still: time must not be skipped.
-            moved |= has_work;
+            // What is late or sits out is there still: time must not be skipped.
+            moved |= has_work || shard.driver().is_late();
             if sits_out || !(has_work || idle_turn) {
                 continue;
             }
