@@ -13,8 +13,6 @@ use std::{
 
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
-use tokio::sync::oneshot;
-
 use crate::{
     admin::{About, Fleet, Ready, Snapshot},
     admission::{AllowList, SharedPolicy},
@@ -103,24 +101,35 @@ impl Relay {
     }
 }
 
-impl Fleet for Relay {
-    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
-        let asked: Vec<_> = (0..self.shared.mailboxes.shards())
-            .map(|shard| {
-                let (answer, answered) = oneshot::channel();
-                // The asker may have given up by the time the shard answers.
-                let report = move |snapshot| drop(answer.send(snapshot));
-                self.post(shard, Mail::Snapshot(Box::new(report)));
-                answered
-            })
-            .collect();
-        let deadline = tokio::time::Instant::now() + GATHER_TIMEOUT;
-        let mut snapshots = Vec::with_capacity(asked.len());
-        for answered in asked {
-            let answer = tokio::time::timeout_at(deadline, answered).await;
-            snapshots.push(answer.ok().and_then(Result::ok));
+impl Relay {
+    /// Asks every shard for its counters and waits for them, at most `GATHER_TIMEOUT`.
+    fn ask_for_snapshots(&self) -> Vec<Option<Snapshot>> {
+        let shards = self.shared.mailboxes.shards();
+        let (answer, answers) = mpsc::channel::<Snapshot>();
+        for shard in 0..shards {
+            let answer = answer.clone();
+            // The asker may have given up by the time the shard answers.
+            let report = move |snapshot| drop(answer.send(snapshot));
+            self.post(shard, Mail::Snapshot(Box::new(report)));
+        }
+        let mut snapshots = vec![None; usize::from(shards)];
+        let deadline = self.clock.at() + GATHER_TIMEOUT;
+        for _ in 0..shards {
+            let Ok(snapshot) = answers.recv_timeout(deadline.since(self.clock.at())) else { break };
+            let shard = usize::from(snapshot.shard);
+            snapshots[shard] = Some(snapshot);
         }
         snapshots
+    }
+}
+
+impl Fleet for Relay {
+    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        // A shard must not wake the runtime: that writes to a descriptor, whose number means something else in the shard's
+        // private table. A channel of the standard library wakes by a futex.
+        let relay = self.clone();
+        let gathered = tokio::task::spawn_blocking(move || relay.ask_for_snapshots()).await;
+        gathered.unwrap_or_else(|_| vec![None; usize::from(self.shared.mailboxes.shards())])
     }
 
     fn readiness(&self) -> Ready {
@@ -166,7 +175,7 @@ fn reload(config: &Config, relay: &Relay) {
             relay.shared.policy.replace_allow_list(list);
             relay.post_all(|| Mail::PolicyChanged);
         }
-        Err(error) => tracing::error!(error, "allow-list not read again; the one in force stays"),
+        Err(error) => tracing::warn!(error, "allow-list not read again; the one in force stays"),
     }
 }
 

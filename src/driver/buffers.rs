@@ -6,6 +6,7 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    io::IoSliceMut,
     ptr::NonNull,
 };
 
@@ -144,6 +145,30 @@ impl Pool {
         // buffer is lent, so the kernel has no receive on it, and `&mut self` excludes other references; a send in
         // flight only reads, and its buffer is in a queue, not in a chunk that could be asked for here.
         unsafe { std::slice::from_raw_parts_mut(start, HEADROOM + self.buffer_bytes) }
+    }
+
+    /// The memory of several lent buffers behind their headroom, at most `bytes_max` in all, for one read into them.
+    /// Returns how many of `rooms` were set.
+    pub(super) fn rooms_mut<'a>(
+        &'a mut self,
+        buffers: &[u32],
+        mut bytes_max: usize,
+        rooms: &mut [IoSliceMut<'a>],
+    ) -> usize {
+        let mut count = 0;
+        for (number, (&buffer, room)) in buffers.iter().zip(rooms).enumerate() {
+            assert!(self.owners[buffer as usize] == Owner::Lent && !buffers[..number].contains(&buffer));
+            let length = bytes_max.min(self.buffer_bytes);
+            if length == 0 {
+                break;
+            }
+            bytes_max -= length;
+            // SAFETY: within the buffer's stride and initialised; lent, so the kernel has no receive on it. The buffers are
+            // distinct (checked above), so the slices do not overlap, and `&mut self` stays borrowed for as long as they live.
+            *room = IoSliceMut::new(unsafe { std::slice::from_raw_parts_mut(self.address(buffer), length) });
+            count += 1;
+        }
+        count
     }
 
     /// Part of a lent buffer, counted from the start of its headroom.

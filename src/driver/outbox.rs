@@ -127,6 +127,7 @@ pub(super) struct Memory {
     pub(super) pool: Pool,
     pub(super) pipes: Pipes,
     held_bytes: usize,
+    #[expect(clippy::vec_box, reason = "a connection has a box, so that an idle one has only its pointer")]
     spare_outboxes: Vec<Box<Outbox>>,
     spare_heaps: Vec<Vec<u8>>,
 }

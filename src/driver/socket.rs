@@ -3,7 +3,7 @@
 //! Each returns what the kernel said, `EINTR` retried, and never blocks. Nothing here keeps state.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     mem::{MaybeUninit, size_of},
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -50,6 +50,18 @@ pub(super) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usi
     retried(|| unsafe {
         libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
     })
+}
+
+/// Reads what is there into several places, one after the other, without waiting.
+pub(super) fn receive_vectored(socket: BorrowedFd<'_>, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeros is a valid msghdr: no address, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    // `IoSliceMut` has the layout of iovec (its documentation promises so).
+    message.msg_iov = into.as_mut_ptr().cast();
+    message.msg_iovlen = into.len() as _;
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: `message` names `into.len()` parts of live memory, which we borrow mutably.
+    retried(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })
 }
 
 /// Writes what fits, without waiting.

@@ -28,7 +28,8 @@ impl<D: Driver> Shard<D> {
             self.driver.release(chunk);
             return;
         };
-        if matches!(conn.mode, Mode::Once) && following == 0 {
+        if conn.mode == Mode::Once {
+            // Off by itself, and what follows of it can no longer be stopped.
             conn.mode = Mode::Off;
         }
         match conn.state {
@@ -225,7 +226,8 @@ impl<D: Driver> Shard<D> {
         let how = match conn.state {
             State::Head | State::Lingering => single,
             State::Answering => Read::Off,
-            State::Open if conn.held || conn.is_moving() => Read::Off,
+            State::Open if conn.is_moving() => return self.depart(id),
+            State::Open if conn.held => Read::Off,
             State::Open if conn.settled => Read::Stream,
             State::Open => single,
             State::Spliced => match self.pump_read(id) {
@@ -257,12 +259,16 @@ impl<D: Driver> Shard<D> {
         if conn.mode == wanted || conn.mode == Mode::Stopping {
             return;
         }
-        if conn.mode == Mode::Off {
-            conn.mode = wanted;
-            self.driver.read(id, how);
-        } else {
-            conn.mode = Mode::Stopping;
-            self.driver.read(id, Read::Off);
+        match conn.mode {
+            // Watching for something to read takes no byte: it changes at once, and answers no stop.
+            Mode::Off | Mode::Readiness => {
+                conn.mode = wanted;
+                self.driver.read(id, how);
+            }
+            _ => {
+                conn.mode = Mode::Stopping;
+                self.driver.read(id, Read::Off);
+            }
         }
     }
 

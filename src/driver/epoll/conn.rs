@@ -28,6 +28,8 @@ pub(super) struct Conn {
     pub(super) finishing: bool,
     /// It was handed to another shard: nothing is reported any more.
     pub(super) posted: bool,
+    /// It came by the post, so that its sender may still have a descriptor of the same open file.
+    pub(super) shared: bool,
     /// The errno that was taken from the socket, which it reports only once; 0 for none.
     pub(super) broken: i32,
     /// What is queued; `None` when nothing is.
@@ -48,6 +50,7 @@ impl Conn {
             send_failed: false,
             finishing: false,
             posted: false,
+            shared: false,
             broken: 0,
             outbox: None,
         }

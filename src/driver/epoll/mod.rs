@@ -244,7 +244,10 @@ impl EpollDriver {
                 Letter::Lost(tag) => self.pending.push(Completion::ArrivalFailed { tag }),
                 Letter::Descriptor(tag, socket) => {
                     let arrival = match self.admit(socket) {
-                        Ok(conn) => Completion::Arrived { conn, tag },
+                        Ok(conn) => {
+                            self.slots.get_mut(conn).expect("just admitted").shared = true;
+                            Completion::Arrived { conn, tag }
+                        }
                         Err(_) => Completion::ArrivalFailed { tag },
                     };
                     self.pending.push(arrival);
@@ -426,6 +429,10 @@ impl Driver for EpollDriver {
         self.memory.recycle(&mut state.outbox);
         if reset {
             socket::reset_on_close(state.socket.as_fd());
+        }
+        if state.shared {
+            // A registration goes with the open file, not with the descriptor.
+            self.poller.remove(state.socket.as_fd());
         }
         self.counters.syscalls += 1;
         drop(state.socket);

@@ -74,16 +74,18 @@ impl EpollDriver {
         let Some(state) = self.slots.get_mut(conn) else { return };
         let mut sent = 0;
         let mut failure = None;
-        while failure.is_none() {
+        while let Some(written) = write_front(state, &mut self.memory) {
             self.counters.syscalls += 1;
-            match write_front(state, &mut self.memory) {
-                Ok(Some(bytes)) => sent += bytes,
-                Ok(None) => break,
+            match written {
+                Ok(bytes) => sent += bytes,
                 Err(error) if is_not_now(&error) => {
                     state.writable = false;
                     break;
                 }
-                Err(error) => failure = Some(errno(&error)),
+                Err(error) => {
+                    failure = Some(errno(&error));
+                    break;
+                }
             }
         }
         if let Some(outbox) = &mut state.outbox {
@@ -118,10 +120,9 @@ impl EpollDriver {
 }
 
 /// Writes what is at the front: bytes in memory together, or one pipe. `None` when nothing is queued.
-fn write_front(state: &mut Conn, memory: &mut Memory) -> io::Result<Option<usize>> {
-    let Some(outbox) = &mut state.outbox else { return Ok(None) };
-    let Some(front) = outbox.front(memory) else { return Ok(None) };
-    let bytes = match front {
+fn write_front(state: &mut Conn, memory: &mut Memory) -> Option<io::Result<usize>> {
+    let outbox = state.outbox.as_mut()?;
+    let written = match outbox.front(memory)? {
         Front::Bytes => {
             let mut parts = [IoSlice::new(&[]); RUNS_MAX];
             let mut count = 0;
@@ -129,12 +130,14 @@ fn write_front(state: &mut Conn, memory: &mut Memory) -> io::Result<Option<usize
                 *part = IoSlice::new(run);
                 count += 1;
             }
-            socket::send(state.socket.as_fd(), &parts[..count])?
+            socket::send(state.socket.as_fd(), &parts[..count])
         }
         Front::Pipe(pipe) => {
-            socket::splice(memory.pipes.read_end(pipe), state.socket.as_fd(), memory.pipes.held(pipe))?
+            socket::splice(memory.pipes.read_end(pipe), state.socket.as_fd(), memory.pipes.held(pipe))
         }
     };
-    memory.advance(outbox, bytes);
-    Ok(Some(bytes))
+    if let Ok(bytes) = written {
+        memory.advance(outbox, bytes);
+    }
+    Some(written)
 }

@@ -4,8 +4,9 @@
 
 mod exchange;
 mod hand_over;
+mod limits;
 mod load;
-mod rig;
+pub(super) mod rig;
 
 /// Makes a test for each driver out of a function that is generic over it.
 macro_rules! on_both {

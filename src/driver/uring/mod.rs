@@ -15,6 +15,8 @@ mod provided;
 mod receive;
 mod ring;
 mod send;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::{
@@ -34,7 +36,7 @@ use self::{
     accept::Acceptor,
     conn::{Conn, Receiving, Sending},
     provided::Provided,
-    ring::Ring,
+    ring::{Queues, Ring},
     token::{Op, Token},
 };
 use super::{
@@ -86,7 +88,11 @@ pub struct UringDriver {
 impl UringDriver {
     /// Errors: the ring or its buffers cannot be had (see [`super::choose`]).
     pub fn new(setup: Setup) -> io::Result<UringDriver> {
-        let ring = Ring::new()?;
+        UringDriver::with_queues(setup, Queues::DEFAULT)
+    }
+
+    fn with_queues(setup: Setup, queues: Queues) -> io::Result<UringDriver> {
+        let ring = Ring::new(queues)?;
         let pool = Pool::new(setup.pool);
         let provided = Provided::register(&ring, &pool)?;
         Ok(UringDriver {

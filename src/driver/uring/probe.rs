@@ -4,13 +4,16 @@ use std::io;
 
 use io_uring::{Probe, opcode};
 
-use super::{provided::Provided, ring::Ring};
+use super::{
+    provided::Provided,
+    ring::{Queues, Ring},
+};
 use crate::driver::{ChooseError, PoolOptions, buffers::Pool};
 
 /// Makes a real ring, asks for every operation and registers a buffer ring, then lets all of it go.
 pub(in crate::driver) fn probe() -> Result<(), ChooseError> {
     let refused = |call| move |error: io::Error| ChooseError::Refused { call, error };
-    let ring = Ring::new().map_err(refused("io_uring_setup"))?;
+    let ring = Ring::new(Queues::DEFAULT).map_err(refused("io_uring_setup"))?;
     let parameters = ring.parameters();
     let features = [
         (parameters.is_feature_nodrop(), "completions that are never dropped", "5.5"),

@@ -5,7 +5,7 @@
 //! wants to receive is put on a poll, which needs no buffer, instead of a receive that would only end the same way. When
 //! the list is empty, buffers go to the kernel again, and each connection gets its receive at its next poll's completion.
 
-use std::os::fd::AsFd;
+use std::{io::IoSliceMut, os::fd::AsFd};
 
 use io_uring::cqueue;
 
@@ -16,11 +16,14 @@ use super::{
 };
 use crate::{
     driver::{
-        Chunk, Completion, HEADROOM, Read,
+        Chunk, Completion, Read,
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
 };
+
+/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small pieces.
+const DIRECT_READ_BUFFERS: usize = 4;
 
 const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
 
@@ -103,7 +106,10 @@ impl UringDriver {
             self.memory.pool.give_back(buffer.into());
         }
         match -result {
-            libc::ENOBUFS => self.starve(conn),
+            libc::ENOBUFS => {
+                self.counters.buffers_exhausted += 1;
+                self.starve(conn);
+            }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             0 => self.end(conn, None),
             error => self.end(conn, Some(error)),
@@ -189,9 +195,7 @@ impl UringDriver {
         if !matches!(state.want, Read::Once { .. } | Read::Stream) {
             return;
         }
-        if !std::mem::replace(&mut self.scarce, true) {
-            self.counters.buffers_exhausted += 1;
-        }
+        self.scarce = true;
         state.starved = true;
         if !std::mem::replace(&mut state.listed, true) {
             self.starved.push_back(conn);
@@ -217,30 +221,37 @@ impl UringDriver {
         }
         self.direct_reads_left -= 1;
         self.counters.syscalls += 1;
-        let buffer = self.memory.pool.lend().expect("looked at above");
-        let bytes_max = match state.want {
-            Read::Once { bytes_max } => bytes_max.max(1) as usize,
-            _ => usize::MAX,
+        let once = match state.want {
+            Read::Once { bytes_max } => Some(bytes_max.max(1) as usize),
+            _ => None,
         };
-        let room = bytes_max.min(self.memory.pool.buffer_bytes());
-        let into = &mut self.memory.pool.memory_mut(buffer)[HEADROOM..HEADROOM + room];
-        let received = socket::receive(state.socket.as_fd(), into);
-        self.change(conn);
-        if let Ok(bytes @ 1..) = received {
-            let Some(state) = self.slots.get_mut(conn) else { return true };
-            let more = state.want == Read::Stream && bytes == room;
-            if state.want != Read::Stream {
-                state.want = Read::Off;
-            }
-            let chunk = Chunk::new(buffer, bytes);
-            self.pending.push(Completion::Received { conn, chunk, following: 0 });
-            if more {
-                self.starve(conn);
-            }
-            return true;
+        let pool = &mut self.memory.pool;
+        let mut lent = [0; DIRECT_READ_BUFFERS];
+        let count = pool.free().min(if once.is_some() { 1 } else { DIRECT_READ_BUFFERS });
+        for place in &mut lent[..count] {
+            *place = pool.lend().expect("counted above");
         }
-        self.memory.pool.give_back(buffer);
+        let lent = &lent[..count];
+        let mut rooms: [_; DIRECT_READ_BUFFERS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let count = pool.rooms_mut(lent, once.unwrap_or(usize::MAX), &mut rooms);
+        let received = socket::receive_vectored(state.socket.as_fd(), &mut rooms[..count]);
+        if once.is_some() && matches!(received, Ok(1..)) {
+            state.want = Read::Off;
+        }
+        let mut left = received.as_ref().map_or(0, |bytes| *bytes);
+        for &buffer in lent {
+            let length = left.min(pool.buffer_bytes());
+            left -= length;
+            if length == 0 {
+                pool.give_back(buffer);
+            } else {
+                let chunk = Chunk::new(buffer, length);
+                self.pending.push(Completion::Received { conn, chunk, following: left });
+            }
+        }
+        self.change(conn);
         match received {
+            Ok(1..) => {}
             Ok(_) => self.end(conn, None),
             Err(error) if is_not_now(&error) => {}
             Err(error) => self.end(conn, Some(errno(&error))),

@@ -15,10 +15,20 @@ use io_uring::{IoUring, Submitter, cqueue, opcode, squeue, types};
 use super::token::{Op, Token};
 use crate::driver::socket::errno;
 
-/// Operations that are submitted together; a turn with more submits in several calls.
-const SUBMISSIONS: u32 = 1024;
-/// Completions that wait to be taken before the kernel keeps them elsewhere (and ends multishot operations).
-const COMPLETIONS: u32 = 8192;
+/// How long the two queues are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queues {
+    /// Operations that are submitted together; a turn with more submits in several calls.
+    pub(super) submissions: u32,
+    /// Completions that wait to be taken before the kernel keeps them elsewhere (and ends multishot operations).
+    pub(super) completions: u32,
+}
+
+impl Queues {
+    /// Long enough that a busy turn never meets either end; 200 KiB a shard.
+    pub(super) const DEFAULT: Queues = Queues { submissions: 1024, completions: 8192 };
+}
+
 /// The group of the one buffer ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
@@ -41,16 +51,16 @@ impl Ring {
     ///
     /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1) let the kernel finish operations when we come for completions instead of
     /// interrupting us: a third cheaper by measurement. `NO_SQARRAY` (6.6) saves an indirection where there is one to save.
-    pub(super) fn new() -> io::Result<Ring> {
-        let ring = match Self::build(true) {
-            Err(error) if errno(&error) == libc::EINVAL => Self::build(false)?,
+    pub(super) fn new(queues: Queues) -> io::Result<Ring> {
+        let ring = match Self::build(queues, true) {
+            Err(error) if errno(&error) == libc::EINVAL => Self::build(queues, false)?,
             made => made?,
         };
         let bundles = ring.params().is_feature_recvsend_bundle();
         Ok(Ring { ring, bundles, in_flight: 0, calls: 0 })
     }
 
-    fn build(no_sqarray: bool) -> io::Result<IoUring> {
+    fn build(queues: Queues, no_sqarray: bool) -> io::Result<IoUring> {
         let mut builder = IoUring::builder();
         builder
             .setup_single_issuer()
@@ -58,11 +68,11 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize(COMPLETIONS);
+            .setup_cqsize(queues.completions);
         if no_sqarray {
             builder.setup_no_sqarray();
         }
-        builder.build(SUBMISSIONS)
+        builder.build(queues.submissions)
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
