@@ -59,10 +59,7 @@ impl<D: Driver> Shard<D> {
         match conn.due {
             Due::Head if conn.unread_len() == 0 && conn.sent > 0 => self.finish(id, Reason::HttpDone, false),
             Due::Head => self.finish(id, Reason::HandshakeTimeout, false),
-            Due::Close => {
-                let reason = conn.reason.unwrap_or(Reason::HttpDone);
-                self.finish(id, reason, true);
-            }
+            Due::Close => self.on_close_due(id),
             Due::Alive => self.on_alive_due(id),
         }
     }
@@ -127,4 +124,4 @@ impl<D: Driver> Shard<D> {
 }
 
 /// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
-const SYN_BYTES: u64 = 1;
+pub(super) const SYN_BYTES: u64 = 1;

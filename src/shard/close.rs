@@ -8,6 +8,7 @@
 
 use super::{
     Shard, Stage,
+    alive::SYN_BYTES,
     conn::{Conn, Due, State},
 };
 use crate::{
@@ -64,7 +65,6 @@ impl<D: Driver> Shard<D> {
     }
 
     fn begin_close(&mut self, id: ConnId, reason: Reason, code: Option<u16>, text: &str) {
-        let waiting = self.driver.queued(id) > 0;
         let frame = outbound::close_frame(code, text);
         self.driver.send_bytes(id, &frame);
         self.log_close(id, reason);
@@ -82,16 +82,7 @@ impl<D: Driver> Shard<D> {
         if let Some(timer) = conn.pace_timer.take() {
             self.timers.cancel(timer);
         }
-        // Bytes received before the other end went are delivered first, at the pace at which the peer takes
-        // them: its progress is the deadline then, and the close handshake's own begins when they are out.
-        if reason.is_patient() && waiting && conn.blocked {
-            if let Some(timer) = conn.timer.take() {
-                self.timers.cancel(timer);
-            }
-            self.watch_progress(id);
-        } else {
-            self.arm(id, Due::Close, CLOSE_TIMEOUT);
-        }
+        self.arm(id, Due::Close, CLOSE_TIMEOUT);
         if !forgotten {
             self.tell(kind, Event::Closed { conn: id, reason });
         }
@@ -110,6 +101,25 @@ impl<D: Driver> Shard<D> {
         } else if conn.timer.is_none() {
             self.arm(id, Due::Close, CLOSE_TIMEOUT);
         }
+    }
+
+    /// The close handshake took too long. A peer that is still taking what was received for it before the other end went
+    /// is only now at the beginning of it: its progress is the deadline then (link.md section 6).
+    pub(super) fn on_close_due(&mut self, id: ConnId) {
+        if self.is_delivering(id) {
+            return self.watch_progress(id);
+        }
+        let reason = self.conns.get(id).and_then(|conn| conn.reason).unwrap_or(Reason::HttpDone);
+        self.finish(id, reason, true);
+    }
+
+    /// Whether a connection whose close is patient still has bytes that its peer has not acknowledged.
+    fn is_delivering(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
+        let (sent, patient) = (conn.sent, conn.reason.is_some_and(Reason::is_patient));
+        patient
+            && (self.driver.queued(id) > 0
+                || self.driver.acked_bytes(id).is_some_and(|acked| sent > acked + SYN_BYTES))
     }
 
     /// Ends the connection now. `reset` makes the peer see an RST.
@@ -220,7 +230,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn on_progress_due(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.progress_timer = None;
-        if self.driver.queued(id) == 0 {
+        if self.driver.queued(id) == 0 && !self.is_delivering(id) {
             self.finish_when_closing(id);
             return;
         }
