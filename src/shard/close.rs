@@ -8,7 +8,6 @@
 
 use super::{
     Shard, Stage,
-    alive::SYN_BYTES,
     conn::{Conn, Due, State},
 };
 use crate::{
@@ -20,6 +19,18 @@ use crate::{
     reason::Reason,
     timers::Alarm,
 };
+
+/// What a look at a connection's acknowledgements tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Acks {
+    /// Bytes that the kernel took are not acknowledged.
+    pub(super) outstanding: bool,
+    /// More are than at the last look.
+    pub(super) progressed: bool,
+}
+
+/// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
+const SYN_BYTES: u64 = 1;
 
 impl<D: Driver> Shard<D> {
     /// Closes with the reason's code; drops the connection where the reason has none.
@@ -65,6 +76,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn begin_close(&mut self, id: ConnId, reason: Reason, code: Option<u16>, text: &str) {
+        let waiting = self.driver.queued(id) > 0;
         let frame = outbound::close_frame(code, text);
         self.driver.send_bytes(id, &frame);
         self.log_close(id, reason);
@@ -72,6 +84,7 @@ impl<D: Driver> Shard<D> {
         let (kind, forgotten) = (conn.kind, conn.forgotten);
         conn.state = State::Closing;
         conn.reason = Some(reason);
+        conn.progress_at = self.now.at;
         conn.stalled = false;
         conn.held = false;
         conn.pong = None;
@@ -82,7 +95,16 @@ impl<D: Driver> Shard<D> {
         if let Some(timer) = conn.pace_timer.take() {
             self.timers.cancel(timer);
         }
-        self.arm(id, Due::Close, CLOSE_TIMEOUT);
+        // Bytes received before the other end went are delivered first, at the pace at which the peer takes
+        // them: its progress is the deadline then, and the close handshake's own begins when they are out.
+        if reason.is_patient() && waiting && conn.blocked {
+            if let Some(timer) = conn.timer.take() {
+                self.timers.cancel(timer);
+            }
+            self.watch_progress(id);
+        } else {
+            self.arm(id, Due::Close, CLOSE_TIMEOUT);
+        }
         if !forgotten {
             self.tell(kind, Event::Closed { conn: id, reason });
         }
@@ -103,23 +125,32 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// The close handshake took too long. A peer that is still taking what was received for it before the other end went
-    /// is only now at the beginning of it: its progress is the deadline then (link.md section 6).
+    /// The close handshake is over its time. One that is patient goes on while the peer still acknowledges what was sent before.
     pub(super) fn on_close_due(&mut self, id: ConnId) {
-        if self.is_delivering(id) {
-            return self.watch_progress(id);
+        let now = self.now.at;
+        let acks = self.look_at_acks(id);
+        let outstanding = acks.is_some_and(|acks| acks.outstanding);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let reason = conn.reason.unwrap_or(Reason::HttpDone);
+        if acks.is_some_and(|acks| acks.progressed) {
+            conn.progress_at = now;
         }
-        let reason = self.conns.get(id).and_then(|conn| conn.reason).unwrap_or(Reason::HttpDone);
-        self.finish(id, reason, true);
+        if reason.is_patient() && outstanding && now.since(conn.progress_at) < self.shared.settings.slow_peer
+        {
+            self.arm(id, Due::Close, CLOSE_TIMEOUT.min(self.shared.settings.slow_peer));
+        } else {
+            // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly with.
+            self.finish(id, reason, outstanding);
+        }
     }
 
-    /// Whether a connection whose close is patient still has bytes that its peer has not acknowledged.
-    fn is_delivering(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.conns.get(id) else { return false };
-        let (sent, patient) = (conn.sent, conn.reason.is_some_and(Reason::is_patient));
-        patient
-            && (self.driver.queued(id) > 0
-                || self.driver.acked_bytes(id).is_some_and(|acked| sent > acked + SYN_BYTES))
+    /// How far the peer's TCP has come. `None` where the kernel does not tell.
+    pub(super) fn look_at_acks(&mut self, id: ConnId) -> Option<Acks> {
+        let acked = self.driver.acked_bytes(id)?;
+        let conn = self.conns.get_mut(id)?;
+        let acks = Acks { outstanding: conn.sent > acked + SYN_BYTES, progressed: acked > conn.acked };
+        conn.acked = acked;
+        Some(acks)
     }
 
     /// Ends the connection now. `reset` makes the peer see an RST.
@@ -230,7 +261,7 @@ impl<D: Driver> Shard<D> {
     pub(super) fn on_progress_due(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.progress_timer = None;
-        if self.driver.queued(id) == 0 && !self.is_delivering(id) {
+        if self.driver.queued(id) == 0 {
             self.finish_when_closing(id);
             return;
         }
