@@ -1,5 +1,5 @@
-//! How links and sockets end by time: idle links, unanswered pings, peers that take nothing, and shutting down
-//! (link.md sections 5 to 7).
+//! How links and sockets end by time: idle links, unanswered pings, peers that take nothing, and shutting
+//! down (link.md sections 5 to 7).
 
 mod support;
 
@@ -185,8 +185,8 @@ fn what_was_received_before_an_end_went_is_delivered_before_the_close() {
         let relay = cell.start();
         let mut host = Host::register(&relay);
         let mut random = bulk::seeded("delivered before the close");
-        // A little, which the relay holds whole for a reader that takes longer over it than a close handshake may last; and
-        // a lot, most of which waits in the sender for a reader that pauses.
+        // A little, which the relay holds whole for a reader that takes longer over it than a close
+        // handshake may last; and a lot, most of which waits in the sender for a reader that pauses.
         for (len, goodbye) in [(100_000, true), (100_000, false), (6_000_000, true), (6_000_000, false)] {
             let mut link: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::narrow(&relay));
             let payload = bulk::content(&mut random, len);

@@ -1,7 +1,7 @@
 //! Pacing: the rate, the quota and its trickle, and what the host is told of them (link.md section 7).
 //!
-//! That any second keeps to the rate is proven in virtual time by the unit tests; here whole relays are measured at the
-//! receiver, over spans that a busy machine does not blur.
+//! That any second keeps to the rate is proven in virtual time by the unit tests; here whole relays are
+//! measured at the receiver, over spans that a busy machine does not blur.
 
 mod support;
 
@@ -121,8 +121,8 @@ fn over_the_hourly_quota_a_link_trickles_and_its_host_is_told() {
         assert_within("used", used(&pushed["connections"]), 0.5..=0.6);
         assert_eq!(keys_of(&pushed["connections"][0]), ["linkId", "throttled", "used"], "never bytes");
 
-        // The rest at once, and with it the two seconds' burst of the trickle; then a hundred bytes of quota and twenty
-        // thousand of trickle a second.
+        // The rest at once, and with it the two seconds' burst of the trickle; then a hundred bytes of
+        // quota and twenty thousand of trickle a second.
         let started = Instant::now();
         let flood = Flood::start(&link.client, 1000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
@@ -188,7 +188,8 @@ fn a_paced_link_delays_no_other() {
             })
             .collect();
         waits.sort();
-        // A slice of pacing is 100 ms; a link that waited for others' slices would need that for each round.
+        // A slice of pacing is 100 ms; a link that waited for others' slices would need that for each
+        // round.
         assert!(waits[25] < Duration::from_millis(50), "the median round took {:?}", waits[25]);
         assert!(taken > 6 * 200_000, "the paced links were busy: {taken} bytes");
         assert!(relay.metrics().sum("longsplice_paced_seconds_total") > 1.0, "the paced links waited");

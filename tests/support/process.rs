@@ -20,10 +20,10 @@ pub fn resident(pid: u32) -> u64 {
 
 /// Open descriptors, summed over the descriptor tables of all threads.
 ///
-/// Threads may have tables of their own. Two threads share a table exactly if they list the same descriptors with the
-/// same targets: sockets and rings have numbers of their own, so private tables differ as soon as they hold any. A
-/// descriptor that comes or goes between the looks at two threads makes one table look like two; therefore the
-/// smallest of a few counts.
+/// Threads may have tables of their own. Two threads share a table exactly if they list the same
+/// descriptors with the same targets: sockets and rings have numbers of their own, so private tables differ
+/// as soon as they hold any. A descriptor that comes or goes between the looks at two threads makes one
+/// table look like two; therefore the smallest of a few counts.
 pub fn descriptors(pid: u32) -> usize {
     let counts = (0..4).map(|_| {
         thread::sleep(Duration::from_millis(5));

@@ -66,7 +66,8 @@ impl Setup {
         self
     }
 
-    /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and shards.
+    /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and
+    /// shards.
     pub fn start(self) -> Relay {
         let mut process = Command::new(binary())
             .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
@@ -90,8 +91,8 @@ impl Setup {
     }
 }
 
-/// A running relay. Dropping it stops it by SIGTERM and fails the test unless it exits cleanly; a panic in its log fails
-/// the test in any case.
+/// A running relay. Dropping it stops it by SIGTERM and fails the test unless it exits cleanly; a panic in
+/// its log fails the test in any case.
 pub struct Relay {
     /// How it runs.
     pub cell: Cell,
