@@ -1,8 +1,24 @@
 //! HTTP/1.1 request heads (over `httparse`) and the few responses a relay gives. Pure.
 //!
-//! Parsers return complete, incomplete or wrong, and consume nothing unless complete.
+//! Parsers return complete, incomplete or wrong, and consume nothing unless complete. A head that dribbles in is parsed
+//! from its start each time: at 16 KiB at most that costs about what the packet itself does.
+//!
+//! What two readers could understand differently is refused, so that nothing is smuggled past a proxy in front of us:
+//! two lengths, a length beside a transfer coding, two hosts (RFC 9112 sections 3.2 and 6.3).
 
-use crate::reason::Reason;
+use std::net::{IpAddr, SocketAddr};
+
+use base64::{
+    Engine, alphabet,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
+use httparse::{EMPTY_HEADER, Error, Request, Status};
+use tungstenite::{handshake::derive_accept_key, http::StatusCode};
+
+use crate::{
+    limits::{HEAD_BYTES_MAX, HEAD_HEADERS_MAX},
+    reason::Reason,
+};
 
 /// A parsed request head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +31,13 @@ pub struct Head {
     pub path: String,
     /// Whether the connection stays open for another request after the response (HTTP/1.1 defaults, `Connection`).
     pub keep_alive: bool,
-    /// The body's length that the head announces (`Content-Length`); a chunked body is `None` and ends the connection after the response.
+    /// The body's length: `Content-Length`, or zero without a body; a chunked body is `None` and ends the connection
+    /// after the response.
     pub body_len: Option<u64>,
-    /// `Host`, lower-cased and trimmed.
+    /// `Host`, or the authority of a target that names one, lower-cased and trimmed.
     pub host: String,
     /// The first hop of `X-Forwarded-For`, trimmed, if it is an IP address (with or without a port or brackets).
-    pub forwarded_for: Option<std::net::IpAddr>,
+    pub forwarded_for: Option<IpAddr>,
     /// `Origin`, as sent.
     pub origin: Option<String>,
     /// What the head asks for.
@@ -37,30 +54,364 @@ pub enum Upgrade {
     WebSocket { accept: String },
     /// An opening handshake of another version: answered 426 with `Sec-WebSocket-Version: 13`.
     WrongVersion,
-    /// A handshake without a key or with one that is not 16 bytes of base64, or not a GET of HTTP/1.1: answered 400.
+    /// A handshake without a key or with one that is not 16 bytes of base64, not a GET of HTTP/1.1, or with a body:
+    /// answered 400.
     Malformed,
 }
 
 /// Parses a head from the start of `bytes`. `Ok(None)` needs more; [`Reason::BadHead`] is answered 400,
 /// [`Reason::HeadTooLarge`] 431.
-pub fn parse(_bytes: &[u8]) -> Result<Option<Head>, Reason> {
-    unimplemented!()
+pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Reason> {
+    let mut headers = [EMPTY_HEADER; HEAD_HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    let len = match request.parse(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
+        Ok(Status::Partial) | Err(Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
+        Err(_) => return Err(Reason::BadHead),
+    };
+    let fields = Fields(request.headers);
+    let current = request.version == Some(1);
+    let method = request.method.unwrap_or_default();
+    let (authority, path) = split_target(request.path.unwrap_or_default());
+    let body_len = body_len(&fields, current)?;
+    let host = match (authority, fields.at_most_one("host")?) {
+        (None, None) if current => return Err(Reason::BadHead),
+        (Some(authority), _) => authority,
+        (None, host) => host.unwrap_or_default(),
+    };
+    let wanted = if current { !fields.lists("connection", "close") } else { fields.asks_to_stay() };
+    Ok(Some(Head {
+        len,
+        method: method.to_owned(),
+        path: path.to_owned(),
+        keep_alive: wanted && body_len.is_some(),
+        body_len,
+        host: host.trim().to_lowercase(),
+        forwarded_for: fields.values("x-forwarded-for").next().and_then(first_hop),
+        origin: fields.values("origin").next().map(str::to_owned),
+        upgrade: upgrade(&fields, current && method == "GET" && body_len == Some(0)),
+    }))
 }
 
+/// The header fields of a request.
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    /// The values of all lines of a field, in order, trimmed. One that is not UTF-8 says nothing we could act on and counts as
+    /// empty.
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let lines = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        lines.map(|field| str::from_utf8(field.value).unwrap_or_default().trim_ascii())
+    }
+
+    /// The value of a field that must not come twice.
+    fn at_most_one(&self, name: &str) -> Result<Option<&'a str>, Reason> {
+        let mut values = self.values(name);
+        let value = values.next();
+        if values.next().is_some() { Err(Reason::BadHead) } else { Ok(value) }
+    }
+
+    /// Whether a token is in the comma-separated list that all lines of a field make, in any case.
+    fn lists(&self, name: &str, token: &str) -> bool {
+        let mut tokens = self.values(name).flat_map(|value| value.split(','));
+        tokens.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
+    }
+
+    /// What keeps a connection of HTTP/1.0 open.
+    fn asks_to_stay(&self) -> bool {
+        self.lists("connection", "keep-alive") && !self.lists("connection", "close")
+    }
+}
+
+/// The authority, if the target is in absolute form (RFC 9112 section 3.2.2), and the path without its query.
+fn split_target(target: &str) -> (Option<&str>, &str) {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let start = target.get(..scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then(|| &target[scheme.len()..])
+    });
+    let (authority, path) = match rest {
+        Some(rest) => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), if path.starts_with('/') { path } else { "/" })
+        }
+        None => (None, target),
+    };
+    (authority, path.split('?').next().unwrap_or_default())
+}
+
+/// The body's length, `None` for a chunked one (RFC 9112 section 6.3).
+fn body_len(fields: &Fields<'_>, current: bool) -> Result<Option<u64>, Reason> {
+    let coding = fields.values("transfer-encoding").last();
+    let mut len = None;
+    for value in fields.values("content-length") {
+        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let value = if digits { value.parse().ok() } else { None };
+        let value: u64 = value.ok_or(Reason::BadHead)?;
+        if coding.is_some() || len.is_some_and(|earlier| earlier != value) {
+            return Err(Reason::BadHead);
+        }
+        len = Some(value);
+    }
+    match coding {
+        None => Ok(Some(len.unwrap_or(0))),
+        Some(codings) => {
+            let last = codings.rsplit(',').next().unwrap_or_default();
+            let ends = current && last.trim_ascii().eq_ignore_ascii_case("chunked");
+            if ends { Ok(None) } else { Err(Reason::BadHead) }
+        }
+    }
+}
+
+/// Parses the first hop of an `X-Forwarded-For`: an address, an address with a port, or one in brackets.
+fn first_hop(value: &str) -> Option<IpAddr> {
+    let hop = value.split(',').next()?.trim();
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().ok().or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip()))?;
+    Some(address.to_canonical())
+}
+
+/// Reads the opening handshake. `may` is what the request line and the body have to say about it.
+fn upgrade(fields: &Fields<'_>, may: bool) -> Upgrade {
+    if !fields.lists("connection", "upgrade") || !fields.lists("upgrade", "websocket") {
+        return Upgrade::None;
+    }
+    if !may {
+        return Upgrade::Malformed;
+    }
+    match fields.at_most_one("sec-websocket-version") {
+        Ok(Some("13")) => {}
+        Ok(_) => return Upgrade::WrongVersion,
+        Err(_) => return Upgrade::Malformed,
+    }
+    match fields.at_most_one("sec-websocket-key") {
+        Ok(Some(key)) if KEYS.decode(key).is_ok_and(|nonce| nonce.len() == 16) => {
+            Upgrade::WebSocket { accept: derive_accept_key(key.as_bytes()) }
+        }
+        _ => Upgrade::Malformed,
+    }
+}
+
+/// Reads handshake keys. The last character's spare bits carry nothing, and some clients leave noise in them.
+const KEYS: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
 /// Appends the 101 response for a handshake.
-pub fn switch_protocols(_out: &mut Vec<u8>, _accept: &str) {
-    unimplemented!()
+pub fn switch_protocols(out: &mut Vec<u8>, accept: &str) {
+    let lines = [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        accept,
+        "\r\n\r\n",
+    ];
+    lines.iter().for_each(|line| out.extend_from_slice(line.as_bytes()));
 }
 
 /// Appends a response with `Content-Length`, `Connection` as given, `Cache-Control: no-store` and further header lines
 /// (`name: value` without the line end). `head_only` leaves the body out (HEAD).
 pub fn respond(
-    _out: &mut Vec<u8>,
-    _status: u16,
-    _headers: &[&str],
-    _body: &[u8],
-    _keep_alive: bool,
-    _head_only: bool,
+    out: &mut Vec<u8>,
+    status: u16,
+    headers: &[&str],
+    body: &[u8],
+    keep_alive: bool,
+    head_only: bool,
 ) {
-    unimplemented!()
+    let phrase = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let connection = if keep_alive { "keep-alive" } else { "close" };
+    let mut line = |parts: &[&str]| {
+        parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        out.extend_from_slice(b"\r\n");
+    };
+    line(&["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", phrase.unwrap_or_default()]);
+    headers.iter().for_each(|header| line(&[header]));
+    line(&["Content-Length: ", itoa::Buffer::new().format(body.len())]);
+    line(&["Connection: ", connection]);
+    line(&["Cache-Control: no-store"]);
+    line(&[]);
+    if !head_only {
+        out.extend_from_slice(body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 6455 section 1.3, with a query and a host in capitals.
+    const HANDSHAKE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: Server.Example.com \r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
+        Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    fn head(request: &str) -> Head {
+        parse(request.as_bytes()).expect("it is correct").expect("it is complete")
+    }
+
+    #[test]
+    fn the_handshake_of_the_rfc() {
+        let request = format!("{HANDSHAKE}frames");
+        assert_eq!(
+            head(&request),
+            Head {
+                len: HANDSHAKE.len(),
+                method: "GET".into(),
+                path: "/chat".into(),
+                keep_alive: true,
+                body_len: Some(0),
+                host: "server.example.com".into(),
+                forwarded_for: None,
+                origin: Some("http://example.com".into()),
+                upgrade: Upgrade::WebSocket { accept: "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into() },
+            }
+        );
+        for cut in 0..HANDSHAKE.len() {
+            assert_eq!(parse(&HANDSHAKE.as_bytes()[..cut]), Ok(None), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_handshake_and_what_is_wrong_with_it() {
+        let accept = |key: &[u8]| Upgrade::WebSocket { accept: derive_accept_key(key) };
+        let usual = || accept(b"dGhlIHNhbXBsZSBub25jZQ==");
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        for (from, to, upgrade) in [
+            ("Connection: Upgrade", "connection: keep-alive,  UPGRADE", usual()),
+            ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: upgrade", usual()),
+            ("Upgrade: websocket", "UPGRADE: h2c, WebSocket", usual()),
+            ("Connection: Upgrade", "Connection: keep-alive", Upgrade::None),
+            ("Connection: Upgrade", "Connection: not-upgrade", Upgrade::None),
+            ("Upgrade: websocket", "Upgrade: h2c", Upgrade::None),
+            ("Version: 13", "Version: 8", Upgrade::WrongVersion),
+            ("Version: 13", "Version: 14", Upgrade::WrongVersion),
+            ("Sec-WebSocket-Version: 13", "X-Y: z", Upgrade::WrongVersion),
+            ("Version: 13", "Version: 13\r\nSec-WebSocket-Version: 13", Upgrade::Malformed),
+            (key, "X-Y: z", Upgrade::Malformed),
+            (key, "Sec-WebSocket-Key: ", Upgrade::Malformed),
+            ("ub25jZQ==", "ub25jZQ", Upgrade::Malformed), // no padding
+            ("ub25jZQ==", "ub25j", Upgrade::Malformed),   // 15 bytes
+            ("ub25jZQ==", "ub25jZWVl", Upgrade::Malformed), // 18 bytes
+            ("ub25jZQ==", "ub25jZ!==", Upgrade::Malformed),
+            ("ub25jZQ==", "ub25jZR==", accept(b"dGhlIHNhbXBsZSBub25jZR==")), // spare bits are noise
+            (key, &format!("{key}\r\n{key}"), Upgrade::Malformed),
+            ("GET", "POST", Upgrade::Malformed),
+            ("HTTP/1.1", "HTTP/1.0", Upgrade::Malformed),
+            (key, &format!("Content-Length: 1\r\n{key}"), Upgrade::Malformed),
+        ] {
+            let request = HANDSHAKE.replace(from, to);
+            assert_ne!(request, HANDSHAKE);
+            assert_eq!(head(&request).upgrade, upgrade, "{to}");
+        }
+    }
+
+    #[test]
+    fn heads_that_could_be_read_in_two_ways_are_refused() {
+        for fields in [
+            "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+            "Host: a\r\nContent-Length: 5\r\nContent-Length: 6",
+            "Host: a\r\nContent-Length: 5, 5",
+            "Host: a\r\nContent-Length: +5",
+            "Host: a\r\nContent-Length: ",
+            "Host: a\r\nContent-Length: \u{a0}5",
+            "Host: a\r\nTransfer-Encoding: \u{a0}chunked",
+            "Host: a\r\nContent-Length: 99999999999999999999",
+            "Host: a\r\nTransfer-Encoding: identity",
+            "Host: a\r\nTransfer-Encoding: chunked, gzip",
+            "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip",
+            "Host: a\r\nHost: b",
+            "X-No-Host: a",
+            "Host : a",
+            "Host: a\r\n folded",
+            "Host: a\0",
+        ] {
+            let request = format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
+            assert_eq!(parse(request.as_bytes()), Err(Reason::BadHead), "{fields}");
+        }
+        for request in
+            ["GET / HTTP/2.0\r\n\r\n", "\x16\x03\x01\x02", "GET /\r\n\r\n", "\u{e9} / HTTP/1.1\r\n"]
+        {
+            assert_eq!(parse(request.as_bytes()), Err(Reason::BadHead), "{request:?}");
+        }
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(parse(old.as_bytes()), Err(Reason::BadHead));
+    }
+
+    #[test]
+    fn bodies_and_what_keeps_a_connection() {
+        for (version, fields, keep_alive, body_len) in [
+            ("1.1", "X: y", true, Some(0)),
+            ("1.1", "Connection: Close", false, Some(0)),
+            ("1.1", "Connection: a, close", false, Some(0)),
+            ("1.0", "X: y", false, Some(0)),
+            ("1.0", "Connection: Keep-Alive", true, Some(0)),
+            ("1.0", "Connection: keep-alive, close", false, Some(0)),
+            ("1.1", "Content-Length: 7", true, Some(7)),
+            ("1.1", "Content-Length: 7\r\nContent-Length: 7", true, Some(7)),
+            ("1.1", "Transfer-Encoding: gzip, Chunked", false, None),
+        ] {
+            let head = head(&format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n\r\n"));
+            assert_eq!((head.keep_alive, head.body_len), (keep_alive, body_len), "{version} {fields}");
+        }
+        assert_eq!(head("GET / HTTP/1.0\r\n\r\n").host, "");
+    }
+
+    #[test]
+    fn targets_and_hops() {
+        for (target, path, host) in [
+            ("/v1/link?x=/y?z", "/v1/link", "own"),
+            ("http://Other:80/v1/link?x", "/v1/link", "other:80"),
+            ("HTTP://other?x=/y", "/", "other"),
+            ("*", "*", "own"),
+        ] {
+            let head = head(&format!("GET {target} HTTP/1.1\r\nHost: own\r\n\r\n"));
+            assert_eq!((&*head.path, &*head.host), (path, host), "{target}");
+        }
+        for (value, address) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            (" 192.0.2.1:4711 , 10.0.0.1", Some("192.0.2.1")),
+            ("2001:db8::1,10.0.0.1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:80", Some("2001:db8::1")),
+            ("::ffff:192.0.2.1", Some("192.0.2.1")),
+            ("unknown, 192.0.2.1", None),
+            ("", None),
+        ] {
+            let head = head(&format!("GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: {value}\r\n\r\n"));
+            assert_eq!(head.forwarded_for, address.map(|address| address.parse().unwrap()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_at_most_16_kib_and_100_headers() {
+        let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+        let largest = format!("{start}{}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX - start.len() - 4));
+        assert_eq!(head(&largest).len, HEAD_BYTES_MAX);
+        assert_eq!(parse(&largest.as_bytes()[..HEAD_BYTES_MAX - 1]), Ok(None));
+        let larger = largest.replace("\r\n\r\n", "x\r\n\r\n");
+        assert_eq!(parse(larger.as_bytes()), Err(Reason::HeadTooLarge));
+        for (count, whole) in [(99, true), (100, false)] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(count));
+            let parsed = parse(request.as_bytes());
+            assert_eq!(parsed.is_ok(), whole, "{parsed:?}");
+            assert!(whole || parsed == Err(Reason::HeadTooLarge));
+        }
+    }
+
+    #[test]
+    fn responses_on_the_wire() {
+        let mut out = Vec::new();
+        respond(&mut out, 404, &["content-type: application/json"], b"{}", true, false);
+        respond(&mut out, 426, &["Sec-WebSocket-Version: 13"], b"old", false, true);
+        switch_protocols(&mut out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\
+             Connection: keep-alive\r\nCache-Control: no-store\r\n\r\n{}\
+             HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nContent-Length: 3\r\n\
+             Connection: close\r\nCache-Control: no-store\r\n\r\n\
+             HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        );
+    }
 }
