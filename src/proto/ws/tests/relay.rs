@@ -142,6 +142,10 @@ fn a_large_zero_mask_frame_is_offered_once_and_skipped_in_pieces() {
     assert!(!inbound.is_between_messages());
     assert_eq!(*inbound.skip(1), *b"\x80\x01");
     assert!(inbound.is_between_messages() && inbound.frame_left() == 0);
+    // The next frame is offered anew.
+    let mut buf = [&[0xee; HEADROOM], &wire[..14 + 1000]].concat();
+    let mut cursor = Cursor::at(HEADROOM);
+    assert_eq!(inbound.relay(&mut buf, &mut cursor, 0, usize::MAX, 4096), Step::Spliceable);
     // A masked frame, or one below the minimum, is never offered; one known by its header alone is.
     for (mask, len, min, step) in [
         (KEY, 100_000, 1, Step::Empty),
