@@ -1,11 +1,12 @@
 //! The timer wheel: many deadlines, most of them never reached.
 //!
-//! Pure: told the time, never reads it. Hierarchical, one millisecond a tick; arming and cancelling are O(1), a turn
-//! without a due timer costs a comparison. A timer moves down at most once per level, so a 30 s timer is touched
-//! three times in all, and nothing wakes the shard in between.
+//! Pure: told the time, never reads it. Hierarchical, one millisecond a tick; arming and cancelling are
+//! O(1), a turn without a due timer costs a comparison. A timer moves down at most once per level, so a 30
+//! s timer is touched three times in all, and nothing wakes the shard in between.
 //!
-//! Promises that no timer fires early. A deadline is rounded up to a whole millisecond, so one may fire up to a
-//! millisecond late. Never goes back: the times given to [`Wheel::pop`] may stand still but not decrease.
+//! Promises that no timer fires early. A deadline is rounded up to a whole millisecond, so one may fire up
+//! to a millisecond late. Never goes back: the times given to [`Wheel::pop`] may stand still but not
+//! decrease.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -35,11 +36,12 @@ pub struct TimerId {
 
 /// The wheel.
 ///
-/// Level `l` holds timers whose tick first differs from `elapsed` in its `l`-th group of six bits, in the list of
-/// that group's value.
+/// Level `l` holds timers whose tick first differs from `elapsed` in its `l`-th group of six bits, in the
+/// list of that group's value.
 ///
-/// Invariant: every armed timer's tick is above `elapsed`, except in the list `DUE`; hence on every level only lists
-/// above `elapsed`'s own group are occupied, and the lowest list of the lowest level is the next to come.
+/// Invariant: every armed timer's tick is above `elapsed`, except in the list `DUE`; hence on every level
+/// only lists above `elapsed`'s own group are occupied, and the lowest list of the lowest level is the next
+/// to come.
 pub struct Wheel {
     /// The tick up to which lists were emptied.
     elapsed: u64,
@@ -107,8 +109,9 @@ impl Wheel {
         }
     }
 
-    /// A time at or before the earliest deadline (never later than it, rounded up to a tick, and always moving on when
-    /// turns are taken at it); the time last told for timers that are due already; `None` without timers.
+    /// A time at or before the earliest deadline (never later than it, rounded up to a tick, and always
+    /// moving on when turns are taken at it); the time last told for timers that are due already; `None`
+    /// without timers.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.heads[DUE as usize] != NONE {
             return Some(self.told);

@@ -1,1 +1,64 @@
 //! Who may do what: register signatures, allow-lists, per-IP budgets.
+//!
+//! [`SharedPolicy`] is the one thing of the control plane that all shards share. It is asked once per `register`,
+//! `resolve` and unknown `accept`, never per relayed byte, so plain locks do.
+
+pub mod allow_list;
+mod connections;
+pub mod ip_table;
+pub mod register;
+
+use std::net::IpAddr;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use self::{
+    allow_list::AllowList,
+    connections::ConnectionsPerIp,
+    ip_table::{IpKey, IpTable},
+};
+use crate::{dialect::Policy, time::Now};
+
+/// The decisions that need what all shards share.
+#[derive(Debug)]
+pub struct SharedPolicy {
+    requests: Mutex<IpTable>,
+    unknown_accepts: Mutex<IpTable>,
+    allow_list: RwLock<AllowList>,
+}
+
+impl SharedPolicy {
+    /// A policy with an `LINK_IP_RATE_PER_MIN` of `per_minute` (0 = off), for requests and, on an account of their own, for
+    /// accepts of unknown links.
+    pub fn new(per_minute: u32, allow_list: AllowList) -> SharedPolicy {
+        SharedPolicy {
+            requests: Mutex::new(IpTable::new(per_minute)),
+            unknown_accepts: Mutex::new(IpTable::new(per_minute)),
+            allow_list: RwLock::new(allow_list),
+        }
+    }
+
+    /// Puts another allow-list in place. The shards have to be told (`dialect::Event::PolicyChanged`).
+    pub fn replace_allow_list(&self, allow_list: AllowList) {
+        *self.allow_list.write() = allow_list;
+    }
+
+    /// Per-IP windows that were forgotten early because the tables were full.
+    pub fn evicted(&self) -> u64 {
+        self.requests.lock().evicted() + self.unknown_accepts.lock().evicted()
+    }
+}
+
+impl Policy for SharedPolicy {
+    fn charge_request(&self, ip: IpAddr, now: Now) -> bool {
+        self.requests.lock().charge(ip, now.at)
+    }
+
+    fn charge_unknown_accept(&self, ip: IpAddr, now: Now) -> bool {
+        self.unknown_accepts.lock().charge(ip, now.at)
+    }
+
+    fn may_register(&self, public_key: &str) -> bool {
+        self.allow_list.read().allows(public_key)
+    }
+}

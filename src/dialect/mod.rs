@@ -16,9 +16,9 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     id::ConnId,
-    pacing::{Ledger, Rates},
+    pacing::{Ledger, Leg, Rates},
     reason::Reason,
-    time::Now,
+    time::{Now, Time},
     timers::Wheel,
 };
 
@@ -69,7 +69,8 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },
-    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered.
+    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered; a
+    /// second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
     /// The message just given belongs to another shard: move the connection there with this message and
     /// everything unread. The dialect has already forgotten the connection.
@@ -159,6 +160,15 @@ impl Dialects {
     pub fn ledger(&mut self, splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
         match splice.kind {
             Kind::Link => self.link.as_mut()?.ledger(splice),
+        }
+    }
+
+    /// Charges a splice; returns whether the dialect wants [`Event::Usage`].
+    pub fn charge(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
+        match splice.kind {
+            Kind::Link => {
+                self.link.as_mut().is_some_and(|link| link.charge_splice(splice, now, from, payload))
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! HTTP/1.1 request heads (over `httparse`) and the few responses a relay gives. Pure.
 //!
-//! Parsers return complete, incomplete or wrong, and consume nothing unless complete. A head that dribbles in is parsed
-//! from its start each time: at 16 KiB at most that costs about what the packet itself does.
+//! Parsers return complete, incomplete or wrong, and consume nothing unless complete. A head that dribbles
+//! in is parsed from its start each time: at 16 KiB at most that costs about what the packet itself does.
 //!
-//! What two readers could understand differently is refused, so that nothing is smuggled past a proxy in front of us:
-//! two lengths, a length beside a transfer coding, two hosts (RFC 9112 sections 3.2 and 6.3).
+//! What two readers could understand differently is refused, so that nothing is smuggled past a proxy in
+//! front of us: two lengths, a length beside a transfer coding, two hosts (RFC 9112 sections 3.2 and 6.3).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,14 +29,16 @@ pub struct Head {
     pub method: String,
     /// The target without its query.
     pub path: String,
-    /// Whether the connection stays open for another request after the response (HTTP/1.1 defaults, `Connection`).
+    /// Whether the connection stays open for another request after the response (HTTP/1.1 defaults,
+    /// `Connection`).
     pub keep_alive: bool,
-    /// The body's length: `Content-Length`, or zero without a body; a chunked body is `None` and ends the connection
-    /// after the response.
+    /// The body's length: `Content-Length`, or zero without a body; a chunked body is `None` and ends the
+    /// connection after the response.
     pub body_len: Option<u64>,
     /// `Host`, or the authority of a target that names one, lower-cased and trimmed.
     pub host: String,
-    /// The first hop of `X-Forwarded-For`, trimmed, if it is an IP address (with or without a port or brackets).
+    /// The first hop of `X-Forwarded-For`, trimmed, if it is an IP address (with or without a port or
+    /// brackets).
     pub forwarded_for: Option<IpAddr>,
     /// `Origin`, as sent.
     pub origin: Option<String>,
@@ -52,10 +54,10 @@ pub enum Upgrade {
     None,
     /// A correct opening handshake (RFC 6455 section 4.2.1); holds the `Sec-WebSocket-Accept` to answer.
     WebSocket { accept: String },
-    /// An opening handshake of another version: answered 426 with `Sec-WebSocket-Version: 13`.
+    /// An opening handshake of another version or of none: answered 426 with `Sec-WebSocket-Version: 13`.
     WrongVersion,
-    /// A handshake without a key or with one that is not 16 bytes of base64, not a GET of HTTP/1.1, or with a body:
-    /// answered 400.
+    /// A handshake without a key or with one that is not 16 bytes of base64, not a GET of HTTP/1.1, or with
+    /// a body: answered 400.
     Malformed,
 }
 
@@ -98,8 +100,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Reason> {
 struct Fields<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Fields<'a> {
-    /// The values of all lines of a field, in order, trimmed. One that is not UTF-8 says nothing we could act on and counts as
-    /// empty.
+    /// The values of all lines of a field, in order, trimmed. One that is not UTF-8 says nothing we could
+    /// act on and counts as empty.
     fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let lines = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         lines.map(|field| str::from_utf8(field.value).unwrap_or_default().trim_ascii())
@@ -201,15 +203,16 @@ const KEYS: GeneralPurpose = GeneralPurpose::new(
 /// Appends the 101 response for a handshake.
 pub fn switch_protocols(out: &mut Vec<u8>, accept: &str) {
     let lines = [
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        "Sec-WebSocket-Accept: ",
         accept,
         "\r\n\r\n",
     ];
     lines.iter().for_each(|line| out.extend_from_slice(line.as_bytes()));
 }
 
-/// Appends a response with `Content-Length`, `Connection` as given, `Cache-Control: no-store` and further header lines
-/// (`name: value` without the line end). `head_only` leaves the body out (HEAD).
+/// Appends a response with `Content-Length`, `Connection` as given, `Cache-Control: no-store` and further
+/// header lines (`name: value` without the line end). `head_only` leaves the body out (HEAD).
 pub fn respond(
     out: &mut Vec<u8>,
     status: u16,

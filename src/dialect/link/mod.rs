@@ -1,9 +1,56 @@
-//! The link dialect (protocols: Link relay wire protocol, v1).
+//! The link dialect (protocols: Link relay wire protocol, v1): content-blind introductions.
+//!
+//! A **host** registers an address on its control socket; a **client** resolves it and gets a link; the host dials back on
+//! a fresh socket and accepts the link; the shard splices the two.
+//!
+//! [`Link`] is one shard's part of it. It holds the seats of its connections, the registry of the addresses at home here and
+//! the links made from them, and works with the other shards by [`Letter`]. Promises that whatever depends on a connection
+//! (addresses, links, dial-backs, timers) is gone once it is. Never sees a relayed byte, a socket, a clock or a random source of
+//! its own.
+//!
+//! Read on in `requests` (what a message does), `introductions` (the life of a link), `letters` (what crosses shards).
+
+mod id;
+mod introductions;
+mod letters;
+mod links;
+mod place;
+mod registry;
+mod requests;
+mod seats;
+mod stats;
+mod usage;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use super::{Cx, Event, SpliceId};
-use crate::pacing::{Ledger, Rates};
+pub use self::{
+    id::LinkId,
+    letters::Letter,
+    links::LinkKey,
+    place::Place,
+    registry::{Claim, Verdict},
+    stats::{Gauges, StatsPart, stats_json},
+};
+use self::{
+    links::Links,
+    registry::Registry,
+    seats::{Role, Seats},
+    stats::History,
+    wire::Answer,
+};
+use super::{Action, Cx, Event, SpliceId};
+use crate::{
+    dialect,
+    id::ConnId,
+    pacing::{Ledger, Leg, Rates},
+    reason::Reason,
+    time::Time,
+    timers::{self, TimerId},
+};
 
 /// The upgrade path.
 pub const PATH: &str = "/v1/link";
@@ -19,44 +66,120 @@ pub struct LinkConfig {
     pub origin: Option<String>,
 }
 
-/// Which shard of which relay this is.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// This shard's number.
-    pub shard: u16,
-    /// How many shards the relay has.
-    pub shards: u16,
-    /// The relay's number in its cluster.
-    pub relay: u16,
-    /// The key of the hash that homes addresses; the same on all shards, secret.
-    pub hash_key: [u8; 16],
-}
-
 /// A timer of this dialect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Alarm {}
-
-/// A message between this dialect's shards.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Letter {}
+pub enum Alarm {
+    /// A link may have been idle for too long.
+    Idle(LinkKey),
+    /// The host of a link may hear of its usage again.
+    Usage(LinkKey),
+    /// Another shard has not answered this control socket's claim.
+    Unjudged(ConnId),
+    /// Other shards have not told what this control socket's links use.
+    Untold(ConnId),
+}
 
 /// One shard's part of the link dialect.
 #[derive(Debug)]
-pub struct Link {}
+pub struct Link {
+    config: LinkConfig,
+    place: Place,
+    seats: Seats,
+    registry: Registry,
+    links: Links,
+    history: History,
+}
 
 impl Link {
+    /// A part without connections.
+    pub fn new(config: LinkConfig, place: Place) -> Link {
+        Link {
+            seats: Seats::default(),
+            registry: Registry::new(place.table_hasher()),
+            links: Links::new(place.table_hasher()),
+            history: History::default(),
+            config,
+            place,
+        }
+    }
+
     /// Takes an event.
-    pub fn handle(&mut self, _cx: &mut Cx<'_>, _event: Event<'_>) {
-        unimplemented!()
+    pub fn handle(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
+        match event {
+            Event::Opened { conn, opening } => self.seats.open(conn, opening),
+            Event::Message { conn, text, bytes, moved } => self.on_message(cx, conn, text, bytes, moved),
+            Event::Closed { conn, reason } => self.on_closed(cx, conn, reason),
+            Event::Alarm(dialect::Alarm::Link(alarm)) => match alarm {
+                Alarm::Idle(key) => self.on_idle_alarm(cx, key),
+                Alarm::Usage(key) => self.on_usage_alarm(cx, key),
+                Alarm::Unjudged(conn) => self.on_unjudged(cx, conn),
+                Alarm::Untold(conn) => self.on_untold(cx, conn),
+            },
+            Event::Letter { from, letter: dialect::Letter::Link(letter) } => self.read(cx, from, letter),
+            Event::Usage { splice } => self.on_usage(cx, splice.into()),
+            Event::PolicyChanged => self.on_policy_changed(cx),
+        }
     }
 
-    /// A splice's account.
-    pub fn ledger(&mut self, _splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
-        unimplemented!()
+    /// A splice's account, until both its ends are closed.
+    pub fn ledger(&mut self, splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
+        let record = self.links.get_mut(splice.into())?;
+        Some((&mut record.ledger, &self.config.rates))
     }
 
-    /// The shortened link id for logs.
-    pub fn splice_name(&self, _splice: SpliceId) -> String {
-        unimplemented!()
+    /// Charges payload that went to the other end, on a budget that had granted it. Returns whether the host should hear of its
+    /// usage ([`Event::Usage`]).
+    pub fn charge_splice(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
+        let Some(record) = self.links.get_mut(splice.into()) else { return false };
+        self.history.bytes[from as usize] += payload;
+        record.ledger.charge(&self.config.rates, now, from, payload)
+    }
+
+    /// The first characters of a link's id, for logs; empty for a link that is gone.
+    pub fn splice_name(&self, splice: SpliceId) -> String {
+        self.links.get(splice.into()).map(|record| record.id.short()).unwrap_or_default()
+    }
+
+    /// Closes a connection for a fault of its own, or because it may not stay. Whatever depends on it is over at once;
+    /// its `Closed` is then only the end of its seat.
+    fn dismiss(&mut self, cx: &mut Cx<'_>, conn: ConnId, reason: Reason) {
+        cx.actions.push(Action::Close { conn, reason });
+        if let Some(role) = self.seats.change(conn, Role::Closing) {
+            self.depart(cx, conn, role, reason);
+        }
+    }
+
+    fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, reason: Reason) {
+        if let Some(role) = self.seats.take(conn) {
+            self.depart(cx, conn, role, reason);
+        }
+    }
+
+    /// Ends what depends on a connection that closes for `reason`.
+    fn depart(&mut self, cx: &mut Cx<'_>, conn: ConnId, role: Role, reason: Reason) {
+        let told = told_to_others(reason);
+        match role {
+            Role::New(_) | Role::Closing => {}
+            Role::Control(control) => self.leave_homes(cx, conn, *control, told),
+            Role::Client(key) => self.end_departs(cx, key, Leg::Client, told),
+            Role::Relay(key) => self.end_departs(cx, key, Leg::Host, told),
+        }
+    }
+
+    fn send(&self, cx: &mut Cx<'_>, conn: ConnId, answer: Answer<'_>) {
+        cx.actions.push(Action::Send { conn, text: answer.to_string() });
+    }
+
+    fn arm(&self, cx: &mut Cx<'_>, at: Time, alarm: Alarm) -> TimerId {
+        cx.timers.arm(at, timers::Alarm::Dialect(dialect::Alarm::Link(alarm)))
+    }
+}
+
+/// What the others are told when a connection closes for `reason`: a fault is its own (link.md section 6), what is true of
+/// both ends is told to both.
+fn told_to_others(reason: Reason) -> Reason {
+    match reason {
+        Reason::LinkIdle | Reason::SlowPeer | Reason::Draining => reason,
+        _ => Reason::PeerGone,
     }
 }

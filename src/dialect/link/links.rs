@@ -1,0 +1,172 @@
+//! The links of this shard, from their introduction until both ends are closed.
+//!
+//! Holds one record a link, found by slot or by id. Promises that a slot's old name finds nothing after the record is
+//! gone, and that a closed link is not found by its id. Records live on while bytes of a closed link are being delivered.
+
+use std::{collections::HashMap, mem::size_of};
+
+use super::{id::LinkId, place::TableHasher};
+use crate::{
+    dialect::{Kind, SpliceId},
+    id::{ConnId, Remote},
+    pacing::{Ledger, Leg},
+    time::Time,
+    timers::TimerId,
+};
+
+/// A link's record: its slot, and the slot's generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkKey {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl From<LinkKey> for SpliceId {
+    fn from(key: LinkKey) -> SpliceId {
+        SpliceId { kind: Kind::Link, index: key.index, generation: key.generation }
+    }
+}
+
+impl From<SpliceId> for LinkKey {
+    fn from(splice: SpliceId) -> LinkKey {
+        LinkKey { index: splice.index, generation: splice.generation }
+    }
+}
+
+/// How far a link has come (link.md section 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum State {
+    /// The client has its id.
+    Introduced,
+    /// The host has been asked to dial back.
+    Pending,
+    /// Both ends are joined.
+    Relaying,
+    /// An end is gone. What was received is still being delivered.
+    Closed,
+}
+
+impl State {
+    /// Its name in `/v1/stats`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Introduced => "introduced",
+            State::Pending => "pending",
+            State::Relaying => "relaying",
+            State::Closed => "closed",
+        }
+    }
+}
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) id: LinkId,
+    pub(super) ledger: Ledger,
+    /// The connections that are not closed yet, by [`Leg`].
+    pub(super) ends: [Option<ConnId>; 2],
+    /// The control socket that it was introduced to, while that is open and the link is.
+    pub(super) host: Option<Remote>,
+    /// Where the registry's list of that host has it.
+    pub(super) host_place: u32,
+    pub(super) state: State,
+    pub(super) idle_timer: Option<TimerId>,
+    /// Armed while news of its usage wait for their second.
+    pub(super) usage_timer: Option<TimerId>,
+    /// When the host may next be told of its usage.
+    pub(super) usage_from: Time,
+    /// Wall clock, milliseconds, at the introduction and at the join.
+    pub(super) started_unix_ms: u64,
+    pub(super) relaying_unix_ms: Option<u64>,
+}
+
+impl Record {
+    pub(super) fn client(&self) -> Option<ConnId> {
+        self.ends[Leg::Client as usize]
+    }
+
+    pub(super) fn is_relaying(&self) -> bool {
+        self.state == State::Relaying
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    record: Option<Record>,
+}
+
+// A hundred thousand links of a shard are to cost twenty megabytes, not two hundred.
+const _: () = assert!(size_of::<Slot>() <= 208);
+
+/// All links of a shard.
+#[derive(Debug)]
+pub(super) struct Links {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_id: HashMap<LinkId, u32, TableHasher>,
+}
+
+impl Links {
+    pub(super) fn new(hasher: TableHasher) -> Links {
+        Links { slots: Vec::new(), free: Vec::new(), by_id: HashMap::with_hasher(hasher) }
+    }
+
+    /// Adds a link.
+    pub(super) fn insert(&mut self, record: Record) -> LinkKey {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, record: None });
+            u32::try_from(self.slots.len() - 1).expect("a shard has fewer links than descriptors")
+        });
+        self.by_id.insert(record.id, index);
+        let slot = &mut self.slots[index as usize];
+        slot.record = Some(record);
+        LinkKey { index, generation: slot.generation }
+    }
+
+    pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Record> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        slot.record.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn get(&self, key: LinkKey) -> Option<&Record> {
+        let slot = self.slots.get(key.index as usize)?;
+        slot.record.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    /// The current key of a slot that holds a record.
+    pub(super) fn key(&self, index: u32) -> LinkKey {
+        LinkKey { index, generation: self.slots[index as usize].generation }
+    }
+
+    /// The open link of an id.
+    pub(super) fn find(&self, id: LinkId) -> Option<LinkKey> {
+        self.by_id.get(&id).map(|index| self.key(*index))
+    }
+
+    /// Takes a link's id out of use.
+    pub(super) fn unname(&mut self, id: LinkId) {
+        self.by_id.remove(&id);
+    }
+
+    /// Removes a record whose id is out of use.
+    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Record> {
+        self.get(key)?;
+        let slot = &mut self.slots[key.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        slot.record.take()
+    }
+
+    /// All records, also those of closed links.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.slots.iter().filter_map(|slot| slot.record.as_ref())
+    }
+
+    /// Whether there is no record and no id.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty() && self.iter().next().is_none()
+    }
+}
