@@ -309,7 +309,8 @@ pub trait Driver {
     /// Queues what a pipe holds for sending.
     fn send_pipe(&mut self, conn: ConnId, pipe: Pipe);
 
-    /// Bytes queued on the connection that the kernel has not taken.
+    /// Bytes queued on the connection that the kernel has not taken. What was queued since the last `wait` may not have been
+    /// offered to it yet, so that a high number alone does not mean a slow peer.
     fn queued(&self, conn: ConnId) -> usize;
 
     /// Bytes on the heap, over all connections, that wait for slow peers.

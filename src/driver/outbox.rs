@@ -91,7 +91,7 @@ impl Outbox {
 
     /// Says that a send in flight covers the first `pieces`, which are `bytes` long.
     pub(super) fn take_off(&mut self, pieces: usize, bytes: usize) {
-        debug_assert!(self.flying == 0 && pieces <= self.pieces.len());
+        debug_assert!(self.flying == 0 && (1..=self.pieces.len()).contains(&pieces));
         (self.flying, self.flying_bytes) = (pieces, bytes);
     }
 

@@ -209,6 +209,9 @@ impl UringDriver {
     fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
         self.direct_reads_left = DIRECT_READS_PER_TURN;
         self.relieve();
+        if !self.scarce {
+            self.provided.provide_all(&mut self.memory.pool);
+        }
         let mut changed = std::mem::take(&mut self.changed);
         for conn in changed.drain(..) {
             self.settle(conn);
@@ -216,9 +219,6 @@ impl UringDriver {
         // Settling changes nothing that needs settling again before the kernel has answered, except for closing.
         changed.append(&mut self.changed);
         self.changed = changed;
-        if !self.scarce {
-            self.provided.provide_all(&mut self.memory.pool);
-        }
         let wait = wait && self.pending.is_empty() && !self.can_read_directly() && !self.ring.is_ready();
         self.ring.enter(wait, timeout)
     }
@@ -313,7 +313,10 @@ impl Driver for UringDriver {
         let Some(state) = self.slots.get_mut(conn).filter(|state| state.is_open()) else {
             return SpliceIn::Unavailable;
         };
-        debug_assert!(state.receiving == Receiving::Nothing, "spliced from only while it is not read");
+        debug_assert!(
+            matches!(state.receiving, Receiving::Nothing | Receiving::Readiness),
+            "spliced from only while it is not read"
+        );
         let Some(pipe) = self.memory.pipes.take() else { return SpliceIn::Unavailable };
         self.counters.syscalls += 1;
         let found = match socket::splice(state.socket.as_fd(), self.memory.pipes.write_end(&pipe), bytes_max)
@@ -375,7 +378,7 @@ impl Driver for UringDriver {
     fn post(&mut self, conn: ConnId, shard: u16, tag: u64) -> Result<(), PostFull> {
         let state = self.slots.get_mut(conn).filter(|state| state.is_open()).ok_or(PostFull)?;
         debug_assert!(
-            state.receiving == Receiving::Nothing && state.outbox.is_none(),
+            state.want == Read::Off && !state.stop_owed && state.outbox.is_none(),
             "nothing may be in flight"
         );
         self.counters.syscalls += 1;
