@@ -48,48 +48,20 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Reason> {
     let mut request = httparse::Request::new(&mut headers);
     let len = match request.parse(&bytes[..bytes.len().min(crate::limits::HEAD_BYTES_MAX)]) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if bytes.len() >= crate::limits::HEAD_BYTES_MAX => {
-            return Err(Reason::HeadTooLarge);
-        }
+        Ok(httparse::Status::Partial) if bytes.len() >= crate::limits::HEAD_BYTES_MAX => return Err(Reason::HeadTooLarge),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
         Err(_) => return Err(Reason::BadHead),
     };
-    let get = |name: &str| {
-        request
-            .headers
-            .iter()
-            .find(|h| h.name.eq_ignore_ascii_case(name))
-            .and_then(|h| std::str::from_utf8(h.value).ok())
-    };
-    let has = |name: &str, token: &str| {
-        get(name).is_some_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
-    };
+    let get = |name: &str| request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name)).and_then(|h| std::str::from_utf8(h.value).ok());
+    let has = |name: &str, token: &str| get(name).is_some_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)));
     let path = request.path.unwrap_or("/").split('?').next().unwrap_or("/").to_owned();
     let method = request.method.unwrap_or("").to_owned();
-    let upgrade = if !has("upgrade", "websocket") || !has("connection", "upgrade") {
-        Upgrade::None
-    } else if get("sec-websocket-version") != Some("13") {
-        Upgrade::WrongVersion
-    } else {
-        match get("sec-websocket-key") {
-            Some(k) if k.trim().len() == 24 && method == "GET" => {
-                Upgrade::WebSocket { accept: tungstenite::handshake::derive_accept_key(k.trim().as_bytes()) }
-            }
-            _ => Upgrade::Malformed,
-        }
-    };
-    Ok(Some(Head {
-        len,
-        method,
-        path,
-        keep_alive: !has("connection", "close"),
-        body_len: Some(get("content-length").and_then(|v| v.parse().ok()).unwrap_or(0)),
-        host: get("host").unwrap_or("").trim().to_ascii_lowercase(),
-        forwarded_for: get("x-forwarded-for").and_then(|v| v.split(',').next()?.trim().parse().ok()),
-        origin: None,
-        upgrade,
-    }))
+    let upgrade = if !has("upgrade", "websocket") || !has("connection", "upgrade") { Upgrade::None }
+      else if get("sec-websocket-version") != Some("13") { Upgrade::WrongVersion }
+      else { match get("sec-websocket-key") { Some(k) if k.trim().len() == 24 && method == "GET" => Upgrade::WebSocket { accept: tungstenite::handshake::derive_accept_key(k.trim().as_bytes()) }, _ => Upgrade::Malformed } };
+    Ok(Some(Head { len, method, path, keep_alive: !has("connection", "close"), body_len: Some(get("content-length").and_then(|v| v.parse().ok()).unwrap_or(0)),
+      host: get("host").unwrap_or("").trim().to_ascii_lowercase(), forwarded_for: get("x-forwarded-for").and_then(|v| v.split(',').next()?.trim().parse().ok()), origin: None, upgrade }))
 }
 
 /// Appends the 101 response for a handshake.
@@ -98,26 +70,10 @@ pub fn switch_protocols(out: &mut Vec<u8>, accept: &str) {
 }
 
 /// Appends a response.
-pub fn respond(
-    out: &mut Vec<u8>,
-    status: u16,
-    headers: &[&str],
-    body: &[u8],
-    keep_alive: bool,
-    head_only: bool,
-) {
-    let mut h = format!(
-        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: {}\r\n",
-        body.len(),
-        if keep_alive { "keep-alive" } else { "close" }
-    );
-    for x in headers {
-        h.push_str(x);
-        h.push_str("\r\n");
-    }
+pub fn respond(out: &mut Vec<u8>, status: u16, headers: &[&str], body: &[u8], keep_alive: bool, head_only: bool) {
+    let mut h = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: {}\r\n", body.len(), if keep_alive { "keep-alive" } else { "close" });
+    for x in headers { h.push_str(x); h.push_str("\r\n"); }
     h.push_str("\r\n");
     out.extend_from_slice(h.as_bytes());
-    if !head_only {
-        out.extend_from_slice(body);
-    }
+    if !head_only { out.extend_from_slice(body); }
 }

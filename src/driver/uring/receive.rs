@@ -43,7 +43,7 @@ impl UringDriver {
         match (state.receiving, wanted) {
             (Receiving::Nothing, Receiving::Nothing) => {
                 // Errors and hang-ups are reported whatever is asked for; an end alone is not to be.
-                if !state.watching && !state.hung_up && state.broken == 0 {
+                if !state.watching && state.broken == 0 {
                     state.watching = true;
                     self.ring.poll(socket, 0, Token::new(Op::Watch, conn));
                 }
@@ -180,12 +180,10 @@ impl UringDriver {
             return;
         }
         self.counters.syscalls += 1;
-        match socket::take_error(state.socket.as_fd()) {
-            Some(error) => {
-                state.broken = error;
-                self.pending.push(Completion::Broken { conn, error });
-            }
-            None => state.hung_up = true,
+        // Without an error both directions have ended in order, and there is nothing left to watch for.
+        if let Some(error) = socket::take_error(state.socket.as_fd()) {
+            state.broken = error;
+            self.pending.push(Completion::Broken { conn, error });
         }
     }
 
