@@ -209,8 +209,8 @@ fn stop(signals: &Signals, relay: &Relay, threads: Vec<JoinHandle<()>>) -> bool 
 }
 
 fn exit_at_once() -> ! {
-    tracing::warn!("second signal: exiting at once");
-    std::process::exit(1)
+    tracing::warn!("second signal: exiting at once, without closing what is open");
+    std::process::exit(0)
 }
 
 fn start_shards(

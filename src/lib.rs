@@ -48,5 +48,6 @@ pub mod pacing;
 pub mod proto;
 pub mod reason;
 pub mod shard;
+pub mod sim;
 pub mod time;
 pub mod timers;

@@ -89,7 +89,7 @@ fn version_and_help_are_printed() {
 fn a_bad_value_is_refused_naming_option_source_and_value() {
     refuses(&["--nonsense"], &[], &["--nonsense"]);
     refuses(&["--driver", "kqueue"], &[], &["--driver", "kqueue", "io-uring", "epoll"]);
-    refuses(&["--shards", "-1"], &[], &["shards", "-1"]);
+    refuses(&["--shards=-1"], &[], &["--shards", "-1"]);
     refuses(&["--shards", "100000"], &[], &["--shards", "100000"]);
     refuses(&["--listen", "nowhere"], &[], &["--listen", "nowhere"]);
     refuses(&["--relay-number", "65536"], &[], &["--relay-number", "65536"]);
@@ -183,7 +183,7 @@ fn the_references_names_and_defaults_hold() {
         ("link-relay-max-bps", "1048576"),
         ("link-relay-hourly-bytes", "0"),
         ("link-relay-trickle-bps", "16384"),
-        ("link-relay-idle-sec", "5m"),
+        ("link-relay-idle-sec", "300s"),
         ("link-ip-rate-per-min", "60"),
         ("link-trust-proxy", "false"),
     ] {

@@ -309,15 +309,16 @@ fn bulk_streams_both_ways_at_once_arrive_whole() {
 #[test]
 fn a_receiver_that_pauses_stops_its_sender_and_loses_nothing() {
     every_cell(|cell| {
-        let relay = cell.start();
+        // Left to itself the kernel lets socket buffers grow to many megabytes.
+        let relay = cell.setup().flag("--send-buffer", "64KiB").flag("--receive-buffer", "64KiB").start();
         let mut host = Host::register(&relay);
         let mut random = bulk::seeded("back-pressure");
         let mut link: Link<Raw> = host.join_ends(Raw::narrow(&relay), Raw::narrow(&relay));
         let payload = bulk::content(&mut random, 12 * MIB);
         let frames = wire::message(BINARY, &payload);
         let taken = link.client.write_until_blocked(&frames, Duration::from_secs(1));
-        // Two small socket buffers at the ends, the relay's two, and what it holds itself.
-        assert!(taken < 10 * MIB, "the sender was not stopped: {taken} bytes went somewhere");
+        // Small socket buffers at four places, and what the relay holds itself.
+        assert_within("taken of a sender whose receiver pauses", taken, 64 << 10..=3 * MIB);
         let mut writer = link.client.writer();
         let rest = frames[taken..].to_vec();
         let sender = thread::spawn(move || writer.write_all(&rest));

@@ -132,7 +132,7 @@ fn run_on(core: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Reads the log up to the line that names the address; the rest is read and dropped, so that it never fills the pipe.
+/// Reads the log up to the line that names the address, and shows what comes after it: a server that serves is silent.
 fn listening_address(log: impl Read + Send + 'static) -> Result<SocketAddr, String> {
     let mut log = BufReader::new(log);
     let mut said = String::new();
@@ -143,7 +143,7 @@ fn listening_address(log: impl Read + Send + 'static) -> Result<SocketAddr, Stri
             Ok(_) => {}
         }
         if let Some(address) = address_in(&said[before..]) {
-            thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+            thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
             return Ok(address);
         }
     }

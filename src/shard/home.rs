@@ -63,19 +63,20 @@ impl Home {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Decides a move; it happens once nothing is queued for the connection.
+    /// Decides a move. It happens once what was received behind the message is set aside and nothing is queued for the connection:
+    /// `rearm` and `on_sent` see to it.
     pub(super) fn decide_move(&mut self, id: ConnId, moving: Moving) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let guest =
             conn.guest.as_mut().expect("only a connection without a role moves, and it has its opening");
         guest.moving = Some(moving);
-        if self.driver.queued(id) == 0 {
-            self.depart(id);
-        }
     }
 
-    /// Posts the descriptor and the rest.
+    /// Posts the descriptor and the rest, if nothing is in flight.
     pub(super) fn depart(&mut self, id: ConnId) {
+        if self.driver.queued(id) > 0 || self.conns.get(id).is_none_or(|conn| conn.mode != Mode::Off) {
+            return;
+        }
         let Some(conn) = self.conns.get(id) else { return };
         let Some(shard) =
             conn.guest.as_ref().and_then(|guest| guest.moving.as_ref()).map(|moving| moving.shard)

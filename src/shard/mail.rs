@@ -97,6 +97,11 @@ impl Mailboxes {
         self.boxes.len() as u16
     }
 
+    /// How much mail waits for a shard: for tests.
+    pub fn waiting(&self, shard: u16) -> usize {
+        self.boxes[usize::from(shard)].waiting.lock().len()
+    }
+
     /// Puts mail that must arrive into a shard's box; returns whether the shard has to be woken.
     pub fn put(&self, shard: u16, mail: Mail) -> bool {
         let mailbox = &self.boxes[usize::from(shard)];

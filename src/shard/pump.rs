@@ -177,11 +177,7 @@ impl<D: Driver> Shard<D> {
         }
         let Some(conn) = self.conns.get(id) else { return };
         let leg = conn.leg;
-        let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
-        let news = ledger.budget.charge(rates, payload);
-        ledger.bytes[leg as usize] += payload;
-        ledger.active_at = ledger.active_at.max(self.now.at);
-        ledger.last = leg;
+        let news = self.dialects.charge(splice, self.now.at, leg, payload);
         let flow = match leg {
             Leg::Client => &mut self.counters.from_client,
             Leg::Host => &mut self.counters.from_host,

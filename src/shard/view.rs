@@ -5,6 +5,7 @@ use crate::{
     admin::{Links, Snapshot},
     driver::Driver,
     id::ConnId,
+    time::Time,
 };
 
 /// Facts about a shard, for invariants.
@@ -20,6 +21,15 @@ pub struct View {
     pub moves_open: usize,
     /// Questions of `/v1/stats` not answered.
     pub gathers_open: usize,
+    /// Armed timers, the shard's own pulse among them.
+    pub timers: usize,
+}
+
+impl View {
+    /// Whether nothing is left but the shard itself.
+    pub fn is_idle(&self) -> bool {
+        *self == View { timers: 1, ..View::default() }
+    }
 }
 
 impl<D: Driver> Shard<D> {
@@ -29,6 +39,7 @@ impl<D: Driver> Shard<D> {
             connections: self.conns.len(),
             moves_open: self.home.open(),
             gathers_open: self.gathers.len(),
+            timers: self.timers.len(),
             ..View::default()
         };
         for id in self.conns.ids() {
@@ -41,6 +52,11 @@ impl<D: Driver> Shard<D> {
             }
         }
         view
+    }
+
+    /// When the shard turns if nothing happens before: for tests.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
     }
 
     /// The driver: for tests.
