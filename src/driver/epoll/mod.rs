@@ -1,9 +1,10 @@
 //! The driver on epoll: readiness turned into completions.
 //!
-//! Every socket is registered once, edge-triggered; what an edge announced is remembered in the connection. Connections
-//! with something to do stand in a list that is visited in rounds: one read each, so that no busy socket starves the others. All
-//! reads share **one** buffer: a chunk is given back before the next read (the trait's contract), so an idle connection costs a
-//! slot and the kernel's memory. Sends are written at once; what the kernel does not take is copied to the heap.
+//! Every socket is registered once, edge-triggered; what an edge announced is remembered in the connection.
+//! Connections with something to do stand in a list that is visited in rounds: one read each, so that no busy
+//! socket starves the others. All reads share **one** buffer: a chunk is given back before the next read (the
+//! trait's contract), so an idle connection costs a slot and the kernel's memory. Sends are written at once;
+//! what the kernel does not take is copied to the heap.
 
 mod accept;
 mod conn;
@@ -36,7 +37,8 @@ use crate::{
 };
 
 const SOCKET_MASK: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-/// The post's token; listeners count up from the one after it; connections stay below, having 24 bits of index.
+/// The post's token; listeners count up from the one after it; connections stay below, having 24 bits of
+/// index.
 const POST_TOKEN: u64 = 1 << 62;
 const LISTENER_TOKEN: u64 = POST_TOKEN + 1;
 
@@ -280,7 +282,8 @@ impl Driver for EpollDriver {
         self.counters.syscalls += 2;
         self.post.send(shard, tag, state.socket.as_fd())?;
         state.posted = true;
-        // Closing our descriptor would not do: the other shard's keeps the open file, and with it the registration, alive.
+        // Closing our descriptor would not do: the other shard's keeps the open file, and with it the
+        // registration, alive.
         self.poller.remove(state.socket.as_fd());
         Ok(())
     }

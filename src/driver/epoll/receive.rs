@@ -56,7 +56,8 @@ impl EpollDriver {
         let received = socket::receive(state.socket.as_fd(), into);
         match received {
             Ok(bytes @ 1..) => {
-                // With edges a read that leaves room has read everything, unless the end is waiting behind it.
+                // With edges a read that leaves room has read everything, unless the end is waiting behind
+                // it.
                 state.readable = bytes == room || state.ending;
                 if state.want != Read::Stream {
                     state.want = Read::Off;

@@ -203,7 +203,8 @@ fn off_stops_and_says_so<D: Real>() {
     driver.read(conn, Read::Stream);
     assert_eq!(received(&mut driver, "bytes"), b"two");
 
-    // Off and on again at once: nothing is lost, and a stop that no longer holds is not reported after the bytes.
+    // Off and on again at once: nothing is lost, and a stop that no longer holds is not reported after the
+    // bytes.
     driver.read(conn, Read::Off);
     driver.read(conn, Read::Stream);
     client.write_all(b"three").unwrap();

@@ -1,11 +1,13 @@
 //! The driver on io_uring: completions from the kernel, one system call a turn.
 //!
-//! Calls only change what is wanted of a connection; before the driver waits, everything that changed is **settled**: operations
-//! are pushed or cancelled until what is in flight agrees with what is wanted. Receive buffers are handed to the kernel at
-//! the same moment. A connection that is closed keeps its slot, and the memory of its sends, until the last completion of
-//! its operations; only then is its descriptor closed.
+//! Calls only change what is wanted of a connection; before the driver waits, everything that changed is
+//! **settled**: operations are pushed or cancelled until what is in flight agrees with what is wanted.
+//! Receive buffers are handed to the kernel at the same moment. A connection that is closed keeps its slot,
+//! and the memory of its sends, until the last completion of its operations; only then is its descriptor
+//! closed.
 //!
-//! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether all of this is to be had.
+//! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether
+//!   all of this is to be had.
 //! - `conn`: one connection; `receive`, `send`, `accept`: what is done for it.
 
 mod accept;
@@ -216,7 +218,8 @@ impl UringDriver {
         for conn in changed.drain(..) {
             self.settle(conn);
         }
-        // Settling changes nothing that needs settling again before the kernel has answered, except for closing.
+        // Settling changes nothing that needs settling again before the kernel has answered, except for
+        // closing.
         changed.append(&mut self.changed);
         self.changed = changed;
         let wait = wait && self.pending.is_empty() && !self.can_read_directly() && !self.ring.is_ready();
@@ -420,9 +423,10 @@ impl Driver for UringDriver {
 }
 
 impl Drop for UringDriver {
-    /// Order matters: first nothing may be in flight, then the buffer ring is unregistered, and only then may the memory go. What
-    /// cannot be drained is leaked instead: the kernel may go on writing to it for as long as it likes, and the process
-    /// does not notice, where freeing it would corrupt whoever gets it next.
+    /// Order matters: first nothing may be in flight, then the buffer ring is unregistered, and only then may
+    /// the memory go. What cannot be drained is leaked instead: the kernel may go on writing to it for as
+    /// long as it likes, and the process does not notice, where freeing it would corrupt whoever gets it
+    /// next.
     fn drop(&mut self) {
         if self.ring.in_flight() > 0 {
             self.drain();
@@ -432,7 +436,8 @@ impl Drop for UringDriver {
             return;
         }
         self.pending.clear(&mut self.memory.pool);
-        // SAFETY: not used again, here or by the kernel: nothing is in flight and the buffer ring is unregistered.
+        // SAFETY: not used again, here or by the kernel: nothing is in flight and the buffer ring is
+        // unregistered.
         unsafe { ManuallyDrop::drop(&mut self.provided) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.memory) };
