@@ -4,6 +4,7 @@
 //! `resolve` and unknown `accept`, never per relayed byte, so plain locks do.
 
 pub mod allow_list;
+mod connections;
 pub mod ip_table;
 pub mod register;
 
@@ -13,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::{
     allow_list::AllowList,
+    connections::ConnectionsPerIp,
     ip_table::{IpKey, IpTable},
 };
 use crate::{dialect::Policy, time::Now};

@@ -16,9 +16,9 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     id::ConnId,
-    pacing::{Ledger, Rates},
+    pacing::{Ledger, Leg, Rates},
     reason::Reason,
-    time::Now,
+    time::{Now, Time},
     timers::Wheel,
 };
 
@@ -160,6 +160,15 @@ impl Dialects {
     pub fn ledger(&mut self, splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
         match splice.kind {
             Kind::Link => self.link.as_mut()?.ledger(splice),
+        }
+    }
+
+    /// Charges a splice; returns whether the dialect wants [`Event::Usage`].
+    pub fn charge(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
+        match splice.kind {
+            Kind::Link => {
+                self.link.as_mut().is_some_and(|link| link.charge_splice(splice, now, from, payload))
+            }
         }
     }
 

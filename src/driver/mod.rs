@@ -28,7 +28,33 @@
 //!   no longer there does nothing.
 //! - **Order.** The completions of one connection come in the order in which they happened: bytes before the end.
 
+mod buffers;
+mod choose;
+mod clock;
+mod epoll;
+pub mod listen;
+mod outbox;
+mod pending;
+mod pipes;
+pub mod post;
+pub mod process;
+mod slots;
+mod socket;
+mod table;
+#[cfg(test)]
+mod tests;
+mod uring;
+
 use std::{io, net::SocketAddr, ops::Range};
+
+pub use self::{
+    buffers::PoolOptions,
+    choose::{Choice, ChooseError, Chosen, Kind, choose},
+    clock::Clock,
+    epoll::EpollDriver,
+    table::Private,
+    uring::UringDriver,
+};
 
 use crate::{
     id::ConnId,
@@ -39,19 +65,48 @@ use crate::{
 /// bytes, unmasked), rounded up to keep payloads aligned.
 pub const HEADROOM: usize = 16;
 
+/// What a driver is made of. Everything in it belongs to the shard's thread.
+#[derive(Debug)]
+pub struct Setup {
+    /// The process's clocks.
+    pub clock: Clock,
+    /// Where to accept connections, once [`Driver::resume_accept`] was called.
+    pub listeners: Vec<listen::Listener>,
+    /// The shard's ends of the post.
+    pub post: post::Ends,
+    /// The receive buffers.
+    pub pool: PoolOptions,
+    /// Most pipes for splicing, each two descriptors; 0 turns splicing off.
+    pub pipes_max: u32,
+    /// Connections above which accepting fails (`ENFILE`). Connections that come by the post are not refused.
+    pub connections_max: u32,
+}
+
 /// How a connection is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
     /// Not at all. Bytes that the kernel had already delivered may still arrive; [`Completion::Stopped`] says that
-    /// none will any more. (Only after `Stream` or `Once`: turning off what is off answers nothing.)
+    /// none will any more. (Only after `Stream` or `Once`: turning off what is off answers nothing. It is no longer owed
+    /// once reading was turned on again, or ended.)
     Off,
-    /// One receive, then off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing is in
-    /// flight afterwards.
-    Once,
+    /// One receive of at most `bytes_max` bytes (at least 1; the driver may receive less, one buffer's worth will do), then
+    /// off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing is in flight afterwards. Paced
+    /// connections are read this way, never for more than is paid for. Asked again while it waits, it keeps its first bound.
+    Once {
+        /// The most to receive.
+        bytes_max: u32,
+    },
     /// As bytes come, until turned off or the end.
     Stream,
     /// No receive: one [`Completion::Readable`] when there is something to read, then off. For [`Driver::splice_in`].
     Readiness,
+}
+
+impl Read {
+    /// Whether both read in the same way, whatever their bounds.
+    fn is_like(self, other: Read) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
 }
 
 /// What happened. Every variant names its connection; none is delivered for a connection that was closed or posted.
@@ -127,7 +182,13 @@ pub enum Completion {
         /// What the sender called it.
         tag: u64,
     },
-    /// Another thread woke this shard: there is mail.
+    /// A connection sent through the post was lost on arrival, because this shard's descriptor table is full. Its
+    /// sender still has it.
+    ArrivalFailed {
+        /// What the sender called it.
+        tag: u64,
+    },
+    /// Something came by the post, a wake-up from another thread or a connection: there may be mail.
     Woken,
 }
 
@@ -217,7 +278,7 @@ pub struct DriverCounters {
 
 /// One shard's sockets. See the contract at the head of this module.
 pub trait Driver {
-    /// Reads both clocks. Called once a turn.
+    /// Reads both clocks. Called twice a turn: for the time that all of it works with, and for how long it took.
     fn now(&self) -> Now;
 
     /// Submits everything asked for since the last call and waits until there is a completion or `deadline` has passed;
@@ -275,7 +336,7 @@ pub trait Driver {
     /// Stops accepting: drains the accept queues to `EAGAIN`, closes the listeners, then says `AcceptStopped`.
     fn stop_accept(&mut self);
 
-    /// Accepts again after [`Completion::AcceptFailed`].
+    /// Starts accepting: at first, and again after [`Completion::AcceptFailed`].
     fn resume_accept(&mut self);
 
     /// Closes every connection, cancels and drains everything in flight and asserts that nothing is left.

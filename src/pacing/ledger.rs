@@ -32,11 +32,21 @@ pub struct Ledger {
     pub bytes: [u64; 2],
     /// When the link last had traffic; for bytes held by pacing, when they are due.
     pub active_at: Time,
+    /// The leg that was charged last: with both waiting, the other one goes first.
+    pub last: Leg,
 }
 
 impl Ledger {
     /// An account without traffic.
     pub fn new(rates: &Rates, now: Time) -> Ledger {
-        Ledger { budget: Budget::new(rates, now), bytes: [0; 2], active_at: now }
+        Ledger { budget: Budget::new(rates, now), bytes: [0; 2], active_at: now, last: Leg::Host }
+    }
+
+    /// Charges `payload` bytes that came from one leg and went to the other. Returns what [`Budget::charge`] does.
+    pub fn charge(&mut self, rates: &Rates, now: Time, from: Leg, payload: u64) -> bool {
+        self.bytes[from as usize] += payload;
+        self.active_at = self.active_at.max(now);
+        self.last = from;
+        self.budget.charge(rates, payload)
     }
 }

@@ -109,7 +109,7 @@ impl Link {
         }
         let (link, ends, host, host_place) = (record.id, record.ends, record.host.take(), record.host_place);
         let usage_timer = record.usage_timer.take();
-        self.history.closed(state, record, reason, cx.now.unix_ms);
+        self.history.closed(state, record, reason, cx.now);
         self.links.unname(link);
         if let Some(timer) = usage_timer {
             cx.timers.cancel(timer);

@@ -127,6 +127,14 @@ impl Link {
         Some((&mut record.ledger, &self.config.rates))
     }
 
+    /// Charges payload that went to the other end, on a budget that had granted it. Returns whether the host should hear of its
+    /// usage ([`Event::Usage`]).
+    pub fn charge_splice(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
+        let Some(record) = self.links.get_mut(splice.into()) else { return false };
+        self.history.bytes[from as usize] += payload;
+        record.ledger.charge(&self.config.rates, now, from, payload)
+    }
+
     /// The first characters of a link's id, for logs; empty for a link that is gone.
     pub fn splice_name(&self, splice: SpliceId) -> String {
         self.links.get(splice.into()).map(|record| record.id.short()).unwrap_or_default()

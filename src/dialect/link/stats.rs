@@ -3,7 +3,7 @@
 //! Every shard gives a [`StatsPart`]; [`stats_json`] makes one answer of them. Promises that no address, key or IP appears,
 //! and no id that somebody could still accept.
 
-use std::{cmp::Reverse, collections::VecDeque, fmt, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, fmt};
 
 use super::{
     Link,
@@ -16,9 +16,6 @@ use crate::{
     reason::Reason,
     time::{Now, Time},
 };
-
-/// How long a shard's sum of its links' bytes is given again: asking often must not make it count often.
-const SUM_KEPT: Duration = Duration::from_secs(1);
 
 /// A shard's numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +57,8 @@ struct LiveLink {
 struct ClosedLink {
     id: LinkId,
     relaying_unix_ms: u64,
+    /// Orders what closed within one millisecond.
+    closed_at: Time,
     closed_unix_ms: u64,
     reason: &'static str,
     bytes: [u64; 2],
@@ -72,12 +71,10 @@ pub(super) struct History {
     open: [u64; 3],
     total: u64,
     total_relayed: u64,
-    /// Bytes of links whose records are gone.
-    bytes_gone: [u64; 2],
+    /// Bytes ever relayed, by the leg they came from: kept as they go, so that asking often counts nothing.
+    pub(super) bytes: [u64; 2],
     /// Newest first.
     recently_closed: VecDeque<ClosedLink>,
-    /// The last sum over all records, and when it was made.
-    summed: Option<(Time, [u64; 2])>,
 }
 
 impl History {
@@ -93,14 +90,15 @@ impl History {
     }
 
     /// A link has left `from` for good.
-    pub(super) fn closed(&mut self, from: State, record: &Record, reason: Reason, unix_ms: u64) {
+    pub(super) fn closed(&mut self, from: State, record: &Record, reason: Reason, now: Now) {
         self.open[from as usize] -= 1;
         let Some(relaying_unix_ms) = record.relaying_unix_ms else { return };
         self.recently_closed.truncate(STATS_CLOSED_MAX - 1);
         self.recently_closed.push_front(ClosedLink {
             id: record.id,
             relaying_unix_ms,
-            closed_unix_ms: unix_ms,
+            closed_at: now.at,
+            closed_unix_ms: now.unix_ms,
             reason: reason_name(reason),
             bytes: record.ledger.bytes,
         });
@@ -108,7 +106,6 @@ impl History {
 
     /// A closed link's last bytes are delivered: the account is final.
     pub(super) fn gone(&mut self, record: &Record) {
-        add(&mut self.bytes_gone, record.ledger.bytes);
         if let Some(closed) = self.recently_closed.iter_mut().find(|closed| closed.id == record.id) {
             closed.bytes = record.ledger.bytes;
         }
@@ -143,8 +140,8 @@ impl Link {
         }
     }
 
-    /// This shard's part of `/v1/stats`. Counts bytes over all links at most once a second.
-    pub fn stats_part(&mut self, now: Now) -> StatsPart {
+    /// This shard's part of `/v1/stats`.
+    pub fn stats_part(&self, now: Now) -> StatsPart {
         let rates = &self.config.rates;
         let live = self.links.iter().filter(|record| record.state != State::Closed).take(STATS_LINKS_MAX + 1);
         let live = live.map(|record| {
@@ -161,22 +158,9 @@ impl Link {
         let live = live.collect();
         StatsPart {
             gauges: self.gauges(),
-            bytes: self.bytes(now.at),
+            bytes: self.history.bytes,
             live,
             closed: self.history.recently_closed.iter().cloned().collect(),
-        }
-    }
-
-    /// Bytes ever relayed, by the leg they came from; up to [`SUM_KEPT`] old.
-    fn bytes(&mut self, now: Time) -> [u64; 2] {
-        match self.history.summed {
-            Some((at, sum)) if now.since(at) < SUM_KEPT => sum,
-            _ => {
-                let mut sum = self.history.bytes_gone;
-                self.links.iter().for_each(|record| add(&mut sum, record.ledger.bytes));
-                self.history.summed = Some((now, sum));
-                sum
-            }
         }
     }
 }
@@ -198,7 +182,7 @@ pub fn stats_json(parts: Vec<StatsPart>, missing: &[u16], now: Now, started: Tim
         closed.extend(part.closed);
     }
     live.sort_by_key(|link| (link.started_unix_ms, link.id));
-    closed.sort_by_key(|link| (Reverse(link.closed_unix_ms), link.id));
+    closed.sort_by_key(|link| Reverse(link.closed_at));
     let truncated = live.len() > STATS_LINKS_MAX;
     let mut json = format!(
         concat!(

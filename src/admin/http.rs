@@ -1,0 +1,112 @@
+//! The HTTP server of `--admin-listen`: metrics, health, readiness.
+//!
+//! Runs on the control thread. Promises that every request is answered in little more than
+//! [`GATHER_TIMEOUT`](crate::limits::GATHER_TIMEOUT), also when shards do not answer, and that no client can
+//! take more than its one connection of a bounded number. Never touches a relayed byte.
+
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::{debug, warn};
+
+use super::{About, Fleet, prometheus};
+
+/// Serves until it is dropped. Must run inside a `tokio::task::LocalSet`.
+pub async fn serve(listener: TcpListener, about: About, fleet: impl Fleet) {
+    let site = Rc::new(Site { about, fleet });
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "the admin server could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let site = Rc::clone(&site);
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request| {
+                let site = Rc::clone(&site);
+                async move { Ok::<_, Infallible>(site.answer(&request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                debug!(%error, "an admin connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+struct Site<F> {
+    about: About,
+    fleet: F,
+}
+
+impl<F: Fleet> Site<F> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if !matches!(path, "/metrics" | "/health" | "/ready") {
+            return json(StatusCode::NOT_FOUND, r#"{"error":"not_found"}"#.into());
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal =
+                json(StatusCode::METHOD_NOT_ALLOWED, r#"{"error":"method_not_allowed"}"#.into());
+            refusal.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("a valid header value"));
+            return refusal;
+        }
+        match path {
+            "/metrics" => {
+                let snapshots = self.fleet.snapshots().await;
+                let text = prometheus::render(&self.about, &self.fleet.readiness(), &snapshots);
+                response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            "/ready" => {
+                let ready = self.fleet.readiness();
+                let status = if ready.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let word = match (ready.draining, ready.stalled.is_empty()) {
+                    (true, _) => "draining",
+                    (false, false) => "stalled",
+                    (false, true) => "ready",
+                };
+                json(status, format!(r#"{{"status":"{word}","stalledShards":{:?}}}"#, ready.stalled))
+            }
+            _ => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
+        }
+    }
+}
+
+fn json(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    response(status, "application/json", text)
+}
+
+fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, content_type)
+        .header(CACHE_CONTROL, "no-store")
+        .body(Full::new(text.into()))
+        .expect("the parts are constant and valid")
+}
+
+/// Scrapers and probes are few. More wait in the listener's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take for a request head, also between two requests; then its place is free again.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to let descriptors become free again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,39 @@
+//! What an operator may ask a running relay: metrics, health, readiness.
+//!
+//! Holds the counters' form ([`Snapshot`]), their text form for Prometheus and the HTTP server of
+//! `--admin-listen`. Knows the shards only as a [`Fleet`] that answers questions; never touches a connection,
+//! and shows no address, key, IP or link id.
+
+mod http;
+mod prometheus;
+mod snapshot;
+
+pub use http::serve;
+pub use prometheus::{About, markdown_table, render};
+pub use snapshot::{ByReason, Flow, Handoffs, Links, Snapshot, TurnTime};
+
+/// The shards, as the admin server sees them.
+pub trait Fleet: 'static {
+    /// Every shard's counters, in the order of the shards' numbers; `None` for one that did not answer within
+    /// [`crate::limits::GATHER_TIMEOUT`].
+    fn snapshots(&self) -> impl Future<Output = Vec<Option<Snapshot>>>;
+
+    /// Whether the relay should be sent new connections. Never waits.
+    fn readiness(&self) -> Ready;
+}
+
+/// Why a relay is ready, or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// It is shutting down.
+    pub draining: bool,
+    /// Shards that have not turned for too long.
+    pub stalled: Vec<u16>,
+}
+
+impl Ready {
+    /// Whether new connections should come.
+    pub fn is_ready(&self) -> bool {
+        !self.draining && self.stalled.is_empty()
+    }
+}

@@ -1,0 +1,462 @@
+//! From a configuration to a running relay, and back down.
+//!
+//! Order matters and is all here: signals are blocked before the first thread, addresses are claimed before a shard
+//! binds, every shard is bound before any accepts, and on the way down upgrades are refused before listeners close.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
+
+use crate::{
+    admin::{About, Fleet, Ready, Snapshot},
+    admission::{AllowList, SharedPolicy},
+    config::Config,
+    control::Control,
+    dialect::{
+        Dialects,
+        link::{Link, LinkConfig, Place},
+    },
+    driver::{
+        self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
+        UringDriver,
+        listen::{KeepAlive, ListenOptions, Listener},
+        post::{EndNumbers, Offices, Wakers},
+        process::{self, Signal, Signals},
+    },
+    limits::GATHER_TIMEOUT,
+    shard::{Shard, Shared, mail::Mail, shared::Settings},
+};
+
+/// Runs the relay until it is told to stop. Errors: why it did not start, with the remedy.
+pub fn run(config: &Config) -> Result<(), String> {
+    let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+    abort_on_panic();
+    let descriptors = process::raise_descriptor_limit().unwrap_or(0);
+    let chosen = choose_driver(config)?;
+    let addresses = claim(config)?;
+    let shards = config.shards.unwrap_or_else(default_shards);
+    let clock = Clock::start();
+    let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?);
+    let shared = Arc::new(Shared::new(settings(config), policy, shards, clock.at()));
+    let offices =
+        Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
+    let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
+
+    let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
+    let threads = start_shards(config, &chosen, &addresses, &relay, &offices, &seeds)?;
+    let (control, admin) = start_control(config, &chosen, &relay)?;
+    let listen: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    tracing::info!(
+        listen = listen.join(","),
+        driver = %chosen.kind,
+        shards,
+        pin = config.pin,
+        admin = admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        dialects = "link",
+        max_connections = config.max_connections,
+        max_connections_per_ip = config.max_connections_per_ip,
+        descriptors,
+        version = env!("CARGO_PKG_VERSION"),
+        "longsplice is listening"
+    );
+
+    serve(config, &signals, &relay);
+    drain(config, &signals, &relay);
+    let stopped = stop(&signals, &relay, threads);
+    if let Some(control) = control {
+        control.stop();
+    }
+    tracing::info!(clean = stopped, "longsplice has stopped");
+    Ok(())
+}
+
+/// What every thread outside the shards needs to reach them.
+#[derive(Clone)]
+pub struct Relay {
+    /// What the shards share.
+    pub shared: Arc<Shared>,
+    wakers: Wakers,
+    clock: Clock,
+}
+
+impl Relay {
+    /// Puts mail into a shard's box.
+    pub fn post(&self, shard: u16, mail: Mail) {
+        if self.shared.mailboxes.put(shard, mail) {
+            self.wakers.wake(shard);
+        }
+    }
+
+    /// Puts the same mail into every shard's box.
+    fn post_all(&self, mail: impl Fn() -> Mail) {
+        for shard in 0..self.shared.mailboxes.shards() {
+            self.post(shard, mail());
+        }
+    }
+}
+
+impl Relay {
+    /// Asks every shard for its counters and waits for them, at most `GATHER_TIMEOUT`.
+    fn ask_for_snapshots(&self) -> Vec<Option<Snapshot>> {
+        let shards = self.shared.mailboxes.shards();
+        let (answer, answers) = mpsc::channel::<Snapshot>();
+        for shard in 0..shards {
+            let answer = answer.clone();
+            // The asker may have given up by the time the shard answers.
+            let report = move |snapshot| drop(answer.send(snapshot));
+            self.post(shard, Mail::Snapshot(Box::new(report)));
+        }
+        let mut snapshots = vec![None; usize::from(shards)];
+        let deadline = self.clock.at() + GATHER_TIMEOUT;
+        for _ in 0..shards {
+            let Ok(snapshot) = answers.recv_timeout(deadline.since(self.clock.at())) else { break };
+            let shard = usize::from(snapshot.shard);
+            snapshots[shard] = Some(snapshot);
+        }
+        snapshots
+    }
+}
+
+impl Fleet for Relay {
+    async fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        // A shard must not wake the runtime: that writes to a descriptor, whose number means something else in the shard's
+        // private table. A channel of the standard library wakes by a futex.
+        let relay = self.clone();
+        let gathered = tokio::task::spawn_blocking(move || relay.ask_for_snapshots()).await;
+        gathered.unwrap_or_else(|_| vec![None; usize::from(self.shared.mailboxes.shards())])
+    }
+
+    fn readiness(&self) -> Ready {
+        Ready { draining: self.shared.is_draining(), stalled: self.shared.stalled(self.clock.at()) }
+    }
+}
+
+/// Starts the control thread where there is something for it to do.
+fn start_control(
+    config: &Config,
+    chosen: &Chosen,
+    relay: &Relay,
+) -> Result<(Option<Control>, Option<SocketAddr>), String> {
+    let Some(address) = config.admin_listen else { return Ok((None, None)) };
+    let failed = |error: io::Error| format!("admin-listen {address}: {error}");
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let about = About { version: env!("CARGO_PKG_VERSION"), driver: chosen.kind.name() };
+    let control = Control::start(listener, about, relay.clone()).map_err(failed)?;
+    Ok((Some(control), Some(bound)))
+}
+
+struct Seeds {
+    hash_key: [u8; 16],
+    generator: [u8; 32],
+}
+
+/// Answers SIGHUP until a signal says stop.
+fn serve(config: &Config, signals: &Signals, relay: &Relay) {
+    loop {
+        match signals.wait(Duration::from_secs(3600)) {
+            Some(Signal::Stop) => return,
+            Some(Signal::Reload) => reload(config, relay),
+            None => {}
+        }
+    }
+}
+
+fn reload(config: &Config, relay: &Relay) {
+    match allow_list(config) {
+        Ok(list) => {
+            tracing::info!(keys = list.len(), "allow-list read again");
+            relay.shared.policy.replace_allow_list(list);
+            relay.post_all(|| Mail::PolicyChanged);
+        }
+        Err(error) => tracing::warn!(error, "allow-list not read again; the one in force stays"),
+    }
+}
+
+/// The time between "send no more" and "close everything".
+fn drain(config: &Config, signals: &Signals, relay: &Relay) {
+    relay.shared.set_draining();
+    relay.post_all(|| Mail::Drain);
+    tracing::info!(delay_ms = config.drain_delay.as_millis() as u64, "draining: upgrades are refused");
+    let end = relay.clock.at() + config.drain_delay;
+    while relay.clock.at() < end {
+        if signals.wait(end.since(relay.clock.at())) == Some(Signal::Stop) {
+            exit_at_once();
+        }
+    }
+}
+
+/// Closes everything; whether all shards stopped by themselves in time.
+fn stop(signals: &Signals, relay: &Relay, threads: Vec<JoinHandle<()>>) -> bool {
+    relay.post_all(|| Mail::Stop);
+    let end = relay.clock.at() + STOP_LIMIT;
+    while !threads.iter().all(JoinHandle::is_finished) {
+        if relay.clock.at() >= end {
+            tracing::warn!("connections were left when the time to close them was over");
+            return false;
+        }
+        if signals.wait(Duration::from_millis(10)) == Some(Signal::Stop) {
+            exit_at_once();
+        }
+    }
+    true
+}
+
+fn exit_at_once() -> ! {
+    tracing::warn!("second signal: exiting at once");
+    std::process::exit(1)
+}
+
+fn start_shards(
+    config: &Config,
+    chosen: &Chosen,
+    addresses: &[SocketAddr],
+    relay: &Relay,
+    offices: &Offices,
+    seeds: &Seeds,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let (bound, is_bound) = mpsc::channel();
+    let mut starts = Vec::new();
+    let mut threads = Vec::new();
+    let cores = process::cores();
+    for number in 0..relay.shared.mailboxes.shards() {
+        let (start, may_start) = mpsc::channel::<()>();
+        starts.push(start);
+        let plan = Plan {
+            number,
+            kind: chosen.kind,
+            core: config.pin.then(|| cores.get(usize::from(number) % cores.len().max(1)).copied()).flatten(),
+            addresses: addresses.to_vec(),
+            listen: listen_options(config),
+            pool: PoolOptions {
+                buffers: u32::from(config.recv_buffers),
+                buffer_bytes: config.recv_buffer_size as u32,
+            },
+            clock: relay.clock,
+            link: config.link(),
+            place: Place {
+                shard: number,
+                shards: relay.shared.mailboxes.shards(),
+                relay: config.relay_number,
+                hash_key: seeds.hash_key,
+            },
+            random: generator(seeds, number),
+        };
+        let (shared, ends, bound) = (Arc::clone(&relay.shared), offices.ends_for(number), bound.clone());
+        let body = move || {
+            if let Err(error) = run_shard(plan, shared, ends, &bound, &may_start) {
+                // Before the start `start_shards` reports it; later nothing can go on without a shard.
+                if bound.send(Err(error.clone())).is_err() {
+                    tracing::error!(shard = number, error, "a shard failed");
+                    std::process::exit(1);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(body);
+        threads.push(thread.map_err(|error| format!("shard {number}: no thread: {error}"))?);
+    }
+    for _ in &threads {
+        is_bound.recv().map_err(|_| "a shard ended before it was bound".to_owned())??;
+    }
+    // All are bound: none may accept before, or a connection could land where no registry answers yet.
+    drop(is_bound);
+    for start in starts {
+        start.send(()).map_err(|_| "a shard ended before it started".to_owned())?;
+    }
+    Ok(threads)
+}
+
+/// What one shard's thread needs to build the shard in place.
+struct Plan {
+    number: u16,
+    kind: DriverKind,
+    core: Option<usize>,
+    addresses: Vec<SocketAddr>,
+    listen: ListenOptions,
+    pool: PoolOptions,
+    clock: Clock,
+    link: LinkConfig,
+    place: Place,
+    random: ChaCha12Rng,
+}
+
+fn run_shard(
+    plan: Plan,
+    shared: Arc<Shared>,
+    ends: EndNumbers,
+    bound: &mpsc::Sender<Result<(), String>>,
+    may_start: &mpsc::Receiver<()>,
+) -> Result<(), String> {
+    if let Some(core) = plan.core {
+        process::pin(core)
+            .map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
+    }
+    let (private, ends) = ends.enter().map_err(|error| format!("descriptor table: {error}"))?;
+    if let Private::Refused(errno) = private {
+        tracing::warn!(
+            shard = plan.number,
+            errno,
+            "no private descriptor table (unshare(CLONE_FILES) refused, perhaps by a seccomp profile): all shards share \
+             one, and LimitNOFILE counts for all of them together"
+        );
+    }
+    let listeners: Vec<Listener> = plan
+        .addresses
+        .iter()
+        .map(|address| driver::listen::bind(*address, &plan.listen))
+        .collect::<io::Result<_>>()
+        .map_err(|error| error.to_string())?;
+    let setup = Setup {
+        clock: plan.clock,
+        listeners,
+        post: ends,
+        pool: plan.pool,
+        pipes_max: PIPES_MAX,
+        connections_max: u32::MAX,
+    };
+    let link = Link::new(plan.link, plan.place);
+    let dialects = Dialects { link: Some(link) };
+    let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
+    match plan.kind {
+        DriverKind::IoUring => {
+            let driver = UringDriver::new(setup).map_err(failed)?;
+            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
+                .map_err(failed)
+        }
+        DriverKind::Epoll => {
+            let driver = EpollDriver::new(setup).map_err(failed)?;
+            turn(Shard::new(driver, plan.number, shared, dialects, plan.random), bound, may_start)
+                .map_err(failed)
+        }
+    }
+}
+
+fn turn<D: Driver>(
+    mut shard: Shard<D>,
+    bound: &mpsc::Sender<Result<(), String>>,
+    may_start: &mpsc::Receiver<()>,
+) -> io::Result<()> {
+    // Whoever listens for it is gone only when another shard has already failed.
+    let _ = bound.send(Ok(()));
+    if may_start.recv().is_err() {
+        return Ok(());
+    }
+    shard.start();
+    shard.run()
+}
+
+fn choose_driver(config: &Config) -> Result<Chosen, String> {
+    let chosen = driver::choose(config.driver).map_err(|error| error.to_string())?;
+    if let Some(why) = &chosen.why {
+        tracing::warn!(driver = %chosen.kind, why, "the preferred driver is not available");
+    }
+    Ok(chosen)
+}
+
+/// The addresses to listen on, with real ports. One of the default addresses may be missing on this machine.
+fn claim(config: &Config) -> Result<Vec<SocketAddr>, String> {
+    let mut claimed: Vec<SocketAddr> = Vec::new();
+    for mut address in config.listen_addresses() {
+        if address.port() == 0
+            && let (true, Some(first)) = (config.listen_is_default(), claimed.first())
+        {
+            address.set_port(first.port());
+        }
+        match driver::listen::claim(address) {
+            Ok(address) => claimed.push(address),
+            Err(error) if config.listen_is_default() && is_missing_family(&error) => {
+                tracing::info!(%address, %error, "this machine has no such address family: not listening there");
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(format!(
+                    "{error}. Stop the process that listens there, or choose another --listen or --port"
+                ));
+            }
+            Err(error) => return Err(format!("{error}. Choose another --listen, --host or --port")),
+        }
+    }
+    if claimed.is_empty() {
+        return Err("there is no address to listen on; set --listen".to_owned());
+    }
+    Ok(claimed)
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+}
+
+fn allow_list(config: &Config) -> Result<AllowList, String> {
+    let text = config.allow_list(|path| std::fs::read_to_string(path)).map_err(|error| {
+        let path = config.link_allowed_register_keys_file.clone().unwrap_or_default();
+        format!("link-allowed-register-keys-file {}: {error}", path.display())
+    })?;
+    Ok(AllowList::parse([text.as_str()]))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        handshake_timeout: config.handshake_timeout,
+        role_timeout: config.role_timeout,
+        ping_interval: config.ping_interval,
+        slow_peer: config.link_slow_peer_sec,
+        splice_bytes_min: config.splice_min,
+        outbox_bytes_max: config.outbox_budget,
+        connections_max: config.max_connections as usize,
+        connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
+        trust_proxy: config.link_trust_proxy,
+        stats: config.stats,
+    }
+}
+
+fn listen_options(config: &Config) -> ListenOptions {
+    let keep_alive = KeepAlive {
+        idle: config.tcp_keepalive_idle,
+        interval: config.tcp_keepalive_interval,
+        count: config.tcp_keepalive_count,
+    };
+    ListenOptions {
+        receive_buffer_bytes: (config.receive_buffer > 0).then_some(config.receive_buffer),
+        send_buffer_bytes: (config.send_buffer > 0).then_some(config.send_buffer),
+        keep_alive: (!config.tcp_keepalive_idle.is_zero()).then_some(keep_alive),
+        user_timeout: (!config.tcp_user_timeout.is_zero()).then_some(config.tcp_user_timeout),
+    }
+}
+
+fn default_shards() -> u16 {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(u16::MAX).min(crate::limits::SHARDS_MAX as u16)
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes from the kernel: {error}"))?;
+    Ok(bytes)
+}
+
+/// A generator a shard: streams of one seed that never meet.
+fn generator(seeds: &Seeds, shard: u16) -> ChaCha12Rng {
+    let mut random = ChaCha12Rng::from_seed(seeds.generator);
+    random.set_stream(u64::from(shard));
+    random
+}
+
+/// A panic in any thread ends the process: a relay with a dead shard would answer for keys it no longer serves.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
+const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
+const PIPES_MAX: u32 = 64;

@@ -1,0 +1,163 @@
+//! Listening sockets.
+//!
+//! Each shard listens on the same addresses with a socket of its own (`SO_REUSEPORT`); the kernel spreads connections over
+//! them. A second process could join them in silence, so [`claim`] first binds without that option. What is set on a
+//! listener (`TCP_NODELAY`, buffer sizes, keep-alive, timeout) its connections inherit.
+
+use std::{
+    io,
+    marker::PhantomData,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+/// Connections that wait to be accepted. `net.core.somaxconn` (4096 by default) may lower it.
+const BACKLOG: i32 = 4096;
+
+/// What every accepted connection inherits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// `SO_RCVBUF` in bytes; `None` leaves the kernel's autotuning on.
+    pub receive_buffer_bytes: Option<usize>,
+    /// `SO_SNDBUF` in bytes; `None` leaves the kernel's autotuning on.
+    pub send_buffer_bytes: Option<usize>,
+    /// TCP keep-alive; `None` turns it off.
+    pub keep_alive: Option<KeepAlive>,
+    /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged. `None` leaves the kernel's default.
+    pub user_timeout: Option<Duration>,
+}
+
+/// TCP keep-alive (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes that break the connection.
+    pub count: u32,
+}
+
+/// A listening socket. Belongs to the thread whose descriptor table it was made in.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    address: SocketAddr,
+    /// A descriptor number means nothing in another thread's table.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Listener {
+    /// The address it is bound to, with the port that the kernel chose where 0 was asked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Fails if the address is in use, naming it; else says which address it is, with a real port where 0 was asked. Leaves
+/// nothing bound.
+pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let bind = || -> io::Result<SocketAddr> {
+        let socket = open(address)?;
+        socket.bind(&address.into())?;
+        // Two sockets with SO_REUSEADDR may both be bound; only listening settles whose the address is.
+        socket.listen(1)?;
+        Ok(socket.local_addr()?.as_socket().expect("bound to an IP address above"))
+    };
+    bind().map_err(|error| naming(&address, &error))
+}
+
+/// Listens on `address`, sharing it with the other shards.
+pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+    listen(address, options).map_err(|error| naming(&address, &error))
+}
+
+fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+    let socket = open(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(KeepAlive { idle, interval, count }) = options.keep_alive {
+        let probes = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(count);
+        socket.set_tcp_keepalive(&probes)?;
+    }
+    if options.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket().expect("bound to an IP address above");
+    Ok(Listener { socket: socket.into(), address: bound, not_send: PhantomData })
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Without it a restart would wait for connections of the last run to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can both be bound, whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn naming(address: &SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_another_process_shares_is_refused_by_name() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+        // Binding beside it works, which is why `claim` exists.
+        let second = bind(first.address(), &ListenOptions::default()).unwrap();
+        assert_eq!(first.address(), second.address());
+        let error = claim(first.address()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&first.address().to_string()), "{error}");
+        let address = first.address();
+        drop((first, second));
+        claim(address).unwrap();
+    }
+
+    #[test]
+    fn options_reach_the_socket() {
+        let options = ListenOptions {
+            receive_buffer_bytes: Some(32 * 1024),
+            send_buffer_bytes: Some(32 * 1024),
+            keep_alive: Some(KeepAlive {
+                idle: Duration::from_secs(11),
+                interval: Duration::from_secs(7),
+                count: 3,
+            }),
+            user_timeout: Some(Duration::from_secs(20)),
+        };
+        let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let socket = socket2::SockRef::from(&listener);
+        // The kernel doubles buffer sizes for its own bookkeeping (socket(7)).
+        assert_eq!(socket.recv_buffer_size().unwrap(), 64 * 1024);
+        assert_eq!(socket.send_buffer_size().unwrap(), 64 * 1024);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(11));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+    }
+}

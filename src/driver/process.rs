@@ -1,0 +1,93 @@
+//! What the process asks of the kernel beside sockets: signals, cores, the limit on descriptors.
+//!
+//! Signals are blocked in every thread and taken by `sigtimedwait`, never by a handler: a handler runs on any thread, and the
+//! descriptor it would write to means something else in a shard's private table.
+
+use std::{io, mem::MaybeUninit, time::Duration};
+
+/// The signals that the relay answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: stop.
+    Stop,
+    /// SIGHUP: read the allow-list again.
+    Reload,
+}
+
+/// The right to wait for signals. Made before the first thread is started, so that all inherit the blocked set.
+#[derive(Debug)]
+pub struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Blocks the signals in this thread and all that it starts from now on.
+    pub fn block() -> io::Result<Signals> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set that the pointer names.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: initialised by the call above.
+        let mut set = unsafe { set.assume_init() };
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: the set is initialised and the signal's number is valid.
+            unsafe { libc::sigaddset(&mut set, signal) };
+        }
+        // SAFETY: the set is initialised; no old set is asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
+            0 => Ok(Signals { set }),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// The next signal, or `None` when `limit` has passed.
+    pub fn wait(&self, limit: Duration) -> Option<Signal> {
+        let limit = libc::timespec {
+            tv_sec: limit.as_secs().min(1 << 30) as libc::time_t,
+            tv_nsec: limit.subsec_nanos() as libc::c_long,
+        };
+        // SAFETY: set and limit are initialised and outlive the call; no siginfo is asked for.
+        match unsafe { libc::sigtimedwait(&self.set, std::ptr::null_mut(), &limit) } {
+            libc::SIGTERM | libc::SIGINT => Some(Signal::Stop),
+            libc::SIGHUP => Some(Signal::Reload),
+            _ => None,
+        }
+    }
+}
+
+/// The cores that this thread may use, by number.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the size given.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
+        return Vec::new();
+    }
+    // SAFETY: every number is below CPU_SETSIZE.
+    (0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect()
+}
+
+/// Binds the calling thread to one core.
+pub fn pin(core: usize) -> io::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the number came from `cores`, below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set is initialised and outlives the call.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the soft limit on descriptors to the hard one; returns the limit that holds now.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: the value is initialised and outlives the call.
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0;
+    Ok(if done { raised.rlim_cur } else { limit.rlim_cur })
+}

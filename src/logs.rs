@@ -1,0 +1,82 @@
+//! Log lines: where they go, how they look, which are written.
+//!
+//! Lines are for decisions: started, refused, closed, failed. None is written per message, and none at `info`
+//! or above holds an address, a key, an IP or a payload. They go to standard error.
+
+use std::{fmt, str::FromStr};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, fmt as lines, prelude::*};
+
+use crate::config::LogFormat;
+
+/// Which lines are written: a level for everything, and levels for some modules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    text: String,
+    targets: Targets,
+}
+
+impl Filter {
+    /// Parses `LEVEL`, `TARGET=LEVEL` or a list of them separated by commas, as in `RUST_LOG`; `None` if it
+    /// is not one. A bare word must be a level: taking it for a module's name would silence all others.
+    pub fn parse(text: &str) -> Option<Filter> {
+        let entries: Vec<_> = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
+        let all_named = entries
+            .iter()
+            .all(|entry| LevelFilter::from_str(entry.rsplit('=').next().unwrap_or(entry)).is_ok());
+        if entries.is_empty() || !all_named {
+            return None;
+        }
+        Some(Filter { text: entries.join(","), targets: entries.join(",").to_lowercase().parse().ok()? })
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Starts logging. Once per process; a second call changes nothing.
+pub fn start(format: LogFormat, filter: &Filter) {
+    let lines = lines::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter.targets.clone());
+    let started = match format {
+        LogFormat::Human => registry.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    // The only failure is that a subscriber is there already, as in tests that boot twice in one process.
+    let _ = started;
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_level_holds_for_everything() {
+        for text in ["debug", "DEBUG", "Debug"] {
+            let filter = Filter::parse(text).expect("a level");
+            assert!(filter.targets.would_enable("longsplice::boot", &Level::DEBUG), "{text}");
+            assert!(!filter.targets.would_enable("longsplice::boot", &Level::TRACE), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_sets_modules_apart() {
+        let filter = Filter::parse("warn, longsplice::shard=debug").expect("a list");
+        assert!(filter.targets.would_enable("longsplice::shard", &Level::DEBUG));
+        assert!(!filter.targets.would_enable("longsplice::boot", &Level::INFO));
+        assert_eq!(filter.to_string(), "warn,longsplice::shard=debug");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["", " ", ",", "verbose", "info,loud", "longsplice=loud", "longsplice"] {
+            assert_eq!(Filter::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Deadlines of connections: pings, the time without a role, and the shard's own alarms.
+//!
+//! Every connection has exactly one armed timer of its own ([`super::conn::Due`] says what for), so that none can be
+//! forgotten. A ping costs a timer, a few bytes and, only for a peer that has not answered, a look at TCP.
+
+use std::time::Duration;
+
+use super::{Shard, conn::Due, gather, home};
+use crate::{
+    driver::Driver,
+    id::ConnId,
+    proto::ws::{Control, outbound},
+    reason::Reason,
+    timers::Alarm,
+};
+
+/// How often an otherwise idle shard turns, so that a stalled one can be told from it.
+pub(super) const PULSE: Duration = Duration::from_secs(1);
+/// The shard's alarms.
+pub(super) const ALARM_PULSE: u32 = 0;
+/// Accepting failed and is tried again.
+pub(super) const ALARM_ACCEPT: u32 = 2;
+/// How long accepting rests after it failed: descriptors do not come back in less.
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+impl<D: Driver> Shard<D> {
+    /// (Re)arms the connection's own timer.
+    pub(super) fn arm(&mut self, id: ConnId, due: Due, span: Duration) {
+        let at = self.now.at + span;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if let Some(timer) = conn.timer.take() {
+            self.timers.cancel(timer);
+        }
+        conn.due = due;
+        conn.timer = Some(self.timers.arm(at, Alarm::Conn(id)));
+    }
+
+    /// Arms the next ping, or the end of the time without a role if that comes first.
+    pub(super) fn arm_alive(&mut self, id: ConnId) {
+        let settings = &self.shared.settings;
+        let Some(conn) = self.conns.get(id) else { return };
+        let role_at = conn.opened_at + settings.role_timeout;
+        let at = if conn.settled { conn.ping_at } else { conn.ping_at.min(role_at) };
+        let span = at.since(self.now.at);
+        self.arm(id, Due::Alive, span);
+    }
+
+    /// The role is fixed.
+    pub(super) fn settle(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.settled = true;
+        conn.guest = None;
+        self.arm_alive(id);
+    }
+
+    pub(super) fn on_due(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.timer = None;
+        match conn.due {
+            Due::Head if conn.unread_len() == 0 && conn.sent > 0 => self.finish(id, Reason::HttpDone, false),
+            Due::Head => self.finish(id, Reason::HandshakeTimeout, false),
+            Due::Close => {
+                let reason = conn.reason.unwrap_or(Reason::HttpDone);
+                self.finish(id, reason, true);
+            }
+            Due::Alive => self.on_alive_due(id),
+        }
+    }
+
+    fn on_alive_due(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if !conn.settled && self.now.at >= conn.opened_at + self.shared.settings.role_timeout {
+            self.close(id, Reason::RoleTimeout);
+            return;
+        }
+        if self.now.at >= conn.ping_at {
+            if self.is_unanswered(id) {
+                self.finish(id, Reason::PingTimeout, true);
+                return;
+            }
+            self.ping(id);
+        }
+        self.arm_alive(id);
+    }
+
+    /// Whether the previous ping should have been answered by now.
+    fn is_unanswered(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
+        // Not judged while it is not read; nor while our ping waits behind bytes that the peer takes its time
+        // with: the slow-peer rule looks after those.
+        if !conn.awaiting_pong || !conn.reading || self.driver.queued(id) > 0 {
+            return false;
+        }
+        let Some(acked) = self.driver.acked_bytes(id) else { return true };
+        let conn = self.conns.get_mut(id).expect("looked at above");
+        let outstanding = conn.sent > acked + SYN_BYTES;
+        let progressed = acked > conn.acked;
+        conn.acked = acked;
+        !(outstanding && progressed)
+    }
+
+    fn ping(&mut self, id: ConnId) {
+        let interval = self.shared.settings.ping_interval;
+        let now = self.now.at;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.ping_at = now + interval;
+        if self.driver.queued(id) > 0 || conn.ended.is_some() {
+            return;
+        }
+        if conn.reading {
+            conn.awaiting_pong = true;
+        }
+        self.counters.pings += 1;
+        self.driver.send_bytes(id, &outbound::ping_frame(&Control::default()));
+    }
+
+    pub(super) fn on_shard_alarm(&mut self, number: u32) {
+        match number {
+            ALARM_PULSE => {
+                self.timers.arm(self.now.at + PULSE, Alarm::Shard(ALARM_PULSE));
+            }
+            ALARM_ACCEPT => self.driver.resume_accept(),
+            home::ALARM_RETRY_POST => self.retry_departures(),
+            ticket => self.on_gather_due(gather::ticket_of(ticket)),
+        }
+    }
+}
+
+/// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
+const SYN_BYTES: u64 = 1;

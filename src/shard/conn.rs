@@ -1,0 +1,311 @@
+//! One connection as the shard sees it, and the table of them.
+//!
+//! Plain data without a pointer into the driver's memory, so that a connection can travel to another shard (and, one day, to
+//! another process). Small, because there are very many: what only some need is boxed.
+
+use std::net::IpAddr;
+
+use super::http::Answer;
+use crate::{
+    dialect::{Kind, Opening, SpliceId},
+    driver::HEADROOM,
+    id::ConnId,
+    pacing::Leg,
+    proto::ws::{Control, Inbound},
+    reason::Reason,
+    time::Time,
+    timers::TimerId,
+};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Before the upgrade: a request head is awaited.
+    Head,
+    /// A plain request waits for answers of other shards.
+    Answering,
+    /// The last response is out, our side is shut; what the peer still sends is read and dropped.
+    Lingering,
+    /// Upgraded: messages go to the dialect.
+    Open,
+    /// Joined to its partner: frames go there.
+    Spliced,
+    /// Our close frame is queued or sent; the dialect has been told.
+    Closing,
+}
+
+/// What the connection's own timer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// The request head must be complete.
+    Head,
+    /// The next ping, or the end of the time without a role.
+    Alive,
+    /// The close handshake, or lingering, must be over.
+    Close,
+}
+
+/// How the source of a splice moves large zero-mask frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Splicing {
+    /// Through buffers.
+    No,
+    /// Receiving is being turned off; what it had taken still goes through buffers.
+    Stopping,
+    /// Through pipes, until the frame ends.
+    Yes,
+}
+
+/// How the driver reads the connection at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Not.
+    Off,
+    /// One receive.
+    Once,
+    /// Without end.
+    Stream,
+    /// It watches for something to read.
+    Readiness,
+    /// It was told to stop and has not said `Stopped`: nothing else can be asked until then.
+    Stopping,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    pub(super) generation: u32,
+    pub(super) state: State,
+    pub(super) due: Due,
+    pub(super) kind: Kind,
+    pub(super) leg: Leg,
+    pub(super) splicing: Splicing,
+    /// What the driver was last told, `Off` once a `Once` is over.
+    pub(super) mode: Mode,
+    /// The peer is being read, so its pongs count; stays true between two receives.
+    pub(super) reading: bool,
+    /// A ping is out and not answered.
+    pub(super) awaiting_pong: bool,
+    /// The dialect waits for another shard: messages stay unread.
+    pub(super) held: bool,
+    /// The role is fixed: no role deadline, no moves.
+    pub(super) settled: bool,
+    /// The kernel did not take all that was queued at the last attempt.
+    pub(super) blocked: bool,
+    /// Not read because the partner is blocked.
+    pub(super) stalled: bool,
+    /// The peer's close frame has come.
+    pub(super) close_received: bool,
+    /// Input is dropped without a look at it.
+    pub(super) deaf: bool,
+    /// The dialect does not know it any more (a move that failed).
+    pub(super) forgotten: bool,
+    /// Counted in the per-IP table.
+    pub(super) counted: bool,
+    /// The driver found the end of the stream; unread bytes may be left.
+    pub(super) ended: Option<Reason>,
+    /// Why it is closing.
+    pub(super) reason: Option<Reason>,
+    /// While `Answering`.
+    pub(super) answer: Answer,
+    pub(super) ip: IpAddr,
+    pub(super) inbound: Inbound,
+    /// The other end; meaningful while `splice` is set.
+    pub(super) partner: ConnId,
+    pub(super) splice: Option<SpliceId>,
+    pub(super) timer: Option<TimerId>,
+    /// Armed while paced bytes of this source wait.
+    pub(super) pace_timer: Option<TimerId>,
+    /// Armed while bytes wait for this destination.
+    pub(super) progress_timer: Option<TimerId>,
+    pub(super) opened_at: Time,
+    pub(super) ping_at: Time,
+    /// When this destination last made progress, while `progress_timer` is armed.
+    pub(super) progress_at: Time,
+    /// Bytes that the kernel took.
+    pub(super) sent: u64,
+    /// Bytes acknowledged when last looked.
+    pub(super) acked: u64,
+    /// The newest ping's answer, while the connection cannot take it.
+    pub(super) pong: Option<Box<Control>>,
+    pub(super) unread: Option<Box<Unread>>,
+    pub(super) gathered: Option<Box<Vec<u8>>>,
+    pub(super) guest: Option<Box<Guest>>,
+}
+
+/// What is only needed until the role is fixed.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// What the dialect was told.
+    pub(super) opening: Opening,
+    /// The shard it is about to move to, with the message that names its key.
+    pub(super) moving: Option<Moving>,
+}
+
+/// A decided move.
+#[derive(Debug, Clone)]
+pub struct Moving {
+    pub(super) shard: u16,
+    pub(super) text: bool,
+    pub(super) message: Vec<u8>,
+}
+
+impl Conn {
+    /// A connection just accepted.
+    pub(super) fn new(id: ConnId, ip: IpAddr, now: Time) -> Conn {
+        Conn {
+            generation: id.generation,
+            state: State::Head,
+            due: Due::Head,
+            kind: Kind::Link,
+            leg: Leg::Client,
+            splicing: Splicing::No,
+            mode: Mode::Off,
+            reading: false,
+            awaiting_pong: false,
+            held: false,
+            settled: false,
+            blocked: false,
+            stalled: false,
+            close_received: false,
+            deaf: false,
+            forgotten: false,
+            counted: false,
+            ended: None,
+            reason: None,
+            answer: Answer::default(),
+            ip,
+            inbound: Inbound::new(),
+            partner: id,
+            splice: None,
+            timer: None,
+            pace_timer: None,
+            progress_timer: None,
+            opened_at: now,
+            ping_at: now,
+            progress_at: now,
+            sent: 0,
+            acked: 0,
+            pong: None,
+            unread: None,
+            gathered: None,
+            guest: None,
+        }
+    }
+
+    /// Bytes taken from the socket and not yet understood or forwarded.
+    pub(super) fn unread_len(&self) -> usize {
+        self.unread.as_ref().map_or(0, |unread| unread.len())
+    }
+
+    /// Whether a move to another shard is decided.
+    pub(super) fn is_moving(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.moving.is_some())
+    }
+}
+
+/// Bytes received and not yet processed, with writable room in front.
+///
+/// Invariant: `HEADROOM <= start <= bytes.len()`.
+#[derive(Debug, Default, Clone)]
+pub struct Unread {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Unread {
+    /// Adds bytes at the end.
+    pub(super) fn append(&mut self, more: &[u8]) {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.resize(HEADROOM, 0);
+            self.start = HEADROOM;
+        } else if self.bytes.len() + more.len() > self.bytes.capacity() && self.start > self.len() {
+            // More room is free in front than is in use: move down instead of growing.
+            self.bytes.copy_within(self.start.., HEADROOM);
+            self.bytes.truncate(HEADROOM + self.len());
+            self.start = HEADROOM;
+        }
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// How many bytes are unread.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// The whole buffer, and where the unread bytes start in it.
+    pub(super) fn parts(&mut self) -> (&mut [u8], usize) {
+        (&mut self.bytes, self.start)
+    }
+
+    /// The unread bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Marks everything before `position` in the buffer as processed.
+    pub(super) fn advance_to(&mut self, position: usize) {
+        debug_assert!(self.start <= position && position <= self.bytes.len());
+        self.start = position;
+    }
+}
+
+/// The shard's connections, by the driver's slots.
+#[derive(Debug, Default)]
+pub struct Conns {
+    slots: Vec<Option<Box<Conn>>>,
+    live: usize,
+}
+
+impl Conns {
+    /// Puts a connection in its slot.
+    pub(super) fn insert(&mut self, id: ConnId, conn: Conn) {
+        let index = id.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.slots[index].is_none(), "{id:?} is in use");
+        self.slots[index] = Some(Box::new(conn));
+        self.live += 1;
+    }
+
+    /// The connection, unless the name is stale.
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.slots.get(id.index as usize)?.as_deref().filter(|conn| conn.generation == id.generation)
+    }
+
+    /// The connection, unless the name is stale.
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|conn| conn.generation == id.generation)
+    }
+
+    /// Takes the connection out.
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        self.get(id)?;
+        self.live -= 1;
+        self.slots[id.index as usize].take()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The names of all, in order of slots.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let named = |(index, slot): (usize, &Option<Box<Conn>>)| {
+            let generation = slot.as_ref()?.generation;
+            Some(ConnId { index: index as u32, generation })
+        };
+        self.slots.iter().enumerate().filter_map(named).collect()
+    }
+}
+
+/// A connection costs its share of the memory that a box of sessions is bought for (DESIGN section 6: 512 B all in).
+const _: () = assert!(size_of::<Conn>() <= 256);

@@ -1,0 +1,257 @@
+//! Connections before the upgrade: accepting, request heads, plain requests, and the upgrade itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    Shard, Stage,
+    alive::{ACCEPT_REST, ALARM_ACCEPT},
+    conn::{Conn, Due, Guest, State},
+};
+use crate::{
+    config::StatsAccess,
+    dialect::{Event, Kind, Opening},
+    driver::Driver,
+    id::ConnId,
+    limits::CLOSE_TIMEOUT,
+    proto::http::{self, Head, Upgrade},
+    reason::Reason,
+    timers::Alarm,
+};
+
+const JSON: &str = "Content-Type: application/json";
+const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn on_accepted(&mut self, id: ConnId, peer: SocketAddr) {
+        self.counters.accepted += 1;
+        let open = self.shared.connected();
+        let ip = peer.ip();
+        self.conns.insert(id, Conn::new(id, ip, self.now.at));
+        let limit = self.shared.settings.connections_max;
+        if limit > 0 && open > limit {
+            return self.refuse(id, Reason::TooManyConnections);
+        }
+        // Behind a proxy the peer is known only from the head.
+        if !self.shared.settings.trust_proxy && !self.count_ip(id, ip) {
+            return self.refuse(id, Reason::TooManyConnectionsPerIp);
+        }
+        let stopping = self.stage == Stage::Stopping;
+        self.arm(
+            id,
+            Due::Head,
+            if stopping { CLOSE_TIMEOUT / 2 } else { self.shared.settings.handshake_timeout },
+        );
+        self.rearm(id);
+    }
+
+    pub(super) fn on_accept_failed(&mut self, error: i32) {
+        self.counters.accept_failures += 1;
+        if self.counters.accept_failures.is_power_of_two() {
+            let times = self.counters.accept_failures;
+            tracing::warn!(
+                shard = self.number,
+                error,
+                times,
+                "accepting failed: out of descriptors or memory; raise LimitNOFILE"
+            );
+        }
+        self.timers.arm(self.now.at + ACCEPT_REST, Alarm::Shard(ALARM_ACCEPT));
+    }
+
+    /// Counts the connection for its IP; `false` is over the bound.
+    fn count_ip(&mut self, id: ConnId, ip: IpAddr) -> bool {
+        if !self.shared.count_ip(ip) {
+            return false;
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.counted = true;
+            conn.ip = ip;
+        }
+        true
+    }
+
+    /// Turns a connection away before it has asked for anything.
+    fn refuse(&mut self, id: ConnId, reason: Reason) {
+        self.counters.refused.count(reason);
+        let far_over = self.shared.settings.connections_max > 0
+            && self.shared.open_connections() > self.shared.settings.connections_max + REFUSED_MAX;
+        if far_over {
+            return self.finish(id, reason, true);
+        }
+        self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
+    }
+
+    /// Answers the requests that are unread, up to an incomplete one, an upgrade or the end.
+    pub(super) fn serve(&mut self, id: ConnId) {
+        while let Some(conn) = self.conns.get_mut(id) {
+            let (State::Head, Some(unread)) = (conn.state, conn.unread.as_mut()) else { return };
+            let parsed = http::parse(unread.bytes());
+            match parsed {
+                Ok(None) => return,
+                Ok(Some(head)) => {
+                    let (_, start) = unread.parts();
+                    unread.advance_to(start + head.len);
+                    if unread.len() == 0 {
+                        conn.unread = None;
+                    }
+                    self.answer_head(id, head);
+                }
+                Err(reason) => {
+                    self.counters.refused.count(reason);
+                    let status = if reason == Reason::HeadTooLarge { 431 } else { 400 };
+                    self.respond(id, status, &[JSON], br#"{"error":"bad_request"}"#, false, false);
+                }
+            }
+            self.carry_out();
+        }
+    }
+
+    fn answer_head(&mut self, id: ConnId, head: Head) {
+        self.counters.http_requests += 1;
+        if head.upgrade == Upgrade::None {
+            return self.answer_plain(id, &head);
+        }
+        let Some(kind) = self.dialects.of_path(&head.path) else {
+            return self.respond(id, 404, &[], b"", false, false);
+        };
+        match &head.upgrade {
+            Upgrade::WrongVersion => self.respond(
+                id,
+                426,
+                &["Sec-WebSocket-Version: 13", JSON],
+                br#"{"error":"bad_version"}"#,
+                false,
+                false,
+            ),
+            Upgrade::WebSocket { accept } if self.stage == Stage::Running && !self.shared.is_draining() => {
+                self.upgrade(id, kind, &head, accept);
+            }
+            Upgrade::WebSocket { .. } => {
+                self.counters.refused.count(Reason::Draining);
+                self.respond(id, 503, &["Retry-After: 1", JSON], br#"{"error":"draining"}"#, false, false);
+            }
+            Upgrade::Malformed | Upgrade::None => {
+                self.counters.refused.count(Reason::BadHead);
+                self.respond(id, 400, &[JSON], br#"{"error":"bad_request"}"#, false, false);
+            }
+        }
+    }
+
+    fn upgrade(&mut self, id: ConnId, kind: Kind, head: &Head, accept: &str) {
+        let trust_proxy = self.shared.settings.trust_proxy;
+        let Some(conn) = self.conns.get(id) else { return };
+        let ip = head.forwarded_for.filter(|_| trust_proxy).unwrap_or(conn.ip);
+        if trust_proxy && !conn.counted && !self.count_ip(id, ip) {
+            return self.refuse(id, Reason::TooManyConnectionsPerIp);
+        }
+        let mut response = Vec::with_capacity(160);
+        http::switch_protocols(&mut response, accept);
+        self.driver.send_bytes(id, &response);
+        self.counters.upgrades += 1;
+        self.counters.websockets += 1;
+        let opening = Opening { ip, host: head.host.clone().into_boxed_str(), moves: 0 };
+        let now = self.now.at;
+        let interval = self.shared.settings.ping_interval;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Open;
+        conn.kind = kind;
+        conn.ip = ip;
+        conn.opened_at = now;
+        conn.ping_at = now + interval;
+        conn.guest = Some(Box::new(Guest { opening: opening.clone(), moving: None }));
+        self.arm_alive(id);
+        self.tell(kind, Event::Opened { conn: id, opening });
+        self.carry_out();
+        self.go_on(id);
+    }
+
+    fn answer_plain(&mut self, id: ConnId, head: &Head) {
+        let head_only = head.method == "HEAD";
+        // A body is not read: the connection ends with the answer.
+        let keep_alive = head.keep_alive && head.body_len == Some(0);
+        let readable = head.method == "GET" || head_only;
+        match head.path.as_str() {
+            "/health" | "/healthz" if readable => {
+                self.respond(id, 200, &[JSON], br#"{"status":"ok"}"#, keep_alive, head_only);
+            }
+            "/ready" if readable => {
+                let ready = !self.shared.is_draining() && self.stage == Stage::Running;
+                let stalled = !self.shared.stalled(self.now.at).is_empty();
+                let (status, body): (u16, &[u8]) = match (ready, stalled) {
+                    (true, false) => (200, br#"{"status":"ready"}"#),
+                    (true, true) => (503, br#"{"status":"stalled"}"#),
+                    (false, _) => (503, br#"{"status":"draining"}"#),
+                };
+                self.respond(id, status, &[JSON], body, keep_alive, head_only);
+            }
+            "/v1/stats" if readable && self.may_see_stats(id) => self.ask_stats(id, keep_alive, head_only),
+            _ => self.respond(id, 404, &[JSON], NOT_FOUND, keep_alive, head_only),
+        }
+    }
+
+    fn may_see_stats(&self, id: ConnId) -> bool {
+        match self.shared.settings.stats {
+            StatsAccess::Public => self.dialects.link.is_some(),
+            StatsAccess::Loopback => self.conns.get(id).is_some_and(|conn| conn.ip.is_loopback()),
+            StatsAccess::Off => false,
+        }
+    }
+
+    fn ask_stats(&mut self, id: ConnId, keep_alive: bool, head_only: bool) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Answering;
+        conn.answer = Answer { keep_alive, head_only };
+        if !self.gather_stats(id) {
+            self.respond(id, 503, &[JSON], br#"{"error":"overloaded"}"#, keep_alive, head_only);
+        }
+    }
+
+    /// The gathered answer of a request that had to wait.
+    pub(super) fn answer_request(&mut self, id: ConnId, body: &[u8]) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.state != State::Answering {
+            return;
+        }
+        let Answer { keep_alive, head_only } = conn.answer;
+        self.respond(id, 200, &[JSON], body, keep_alive, head_only);
+        self.go_on(id);
+    }
+
+    /// Answers a request; the connection then waits for the next one or lingers.
+    fn respond(
+        &mut self,
+        id: ConnId,
+        status: u16,
+        headers: &[&str],
+        body: &[u8],
+        keep_alive: bool,
+        head_only: bool,
+    ) {
+        let keep_alive = keep_alive && self.stage == Stage::Running;
+        let mut response = Vec::with_capacity(256 + body.len());
+        http::respond(&mut response, status, headers, body, keep_alive, head_only);
+        self.driver.send_bytes(id, &response);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if keep_alive {
+            conn.state = State::Head;
+            self.arm(id, Due::Head, self.shared.settings.handshake_timeout);
+        } else {
+            conn.state = State::Lingering;
+            conn.unread = None;
+            self.driver.shut_down(id);
+            // Closing with bytes unread would reset the connection and could take the response with it.
+            self.arm(id, Due::Close, CLOSE_TIMEOUT);
+            self.rearm(id);
+        }
+    }
+}
+
+/// How the waiting request is to be answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answer {
+    keep_alive: bool,
+    head_only: bool,
+}
+
+/// Connections over the limit that are told so; further ones are only reset.
+const REFUSED_MAX: usize = 1024;

@@ -1,0 +1,310 @@
+//! Upgraded connections without a partner: frames become messages for the dialect.
+
+use std::ops::Range;
+
+use super::{
+    Shard,
+    conn::{Mode, Moving, State, Unread},
+};
+use crate::{
+    dialect::{Action, Cx, Event},
+    driver::{Chunk, Driver, HEADROOM, Read},
+    id::ConnId,
+    limits::{CONTROL_MESSAGE_BYTES_MAX, DIRECTION_BYTES_HIGH, HEAD_BYTES_MAX},
+    proto::ws::{Control, Cursor, Payload, Step, outbound},
+    reason::Reason,
+};
+
+/// Where input is: in the driver's memory, or set aside before.
+enum Input {
+    Chunk(Chunk),
+    Unread(Box<Unread>),
+}
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn on_received(&mut self, id: ConnId, chunk: Chunk, following: usize) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            self.counters.stale += 1;
+            self.driver.release(chunk);
+            return;
+        };
+        if conn.mode == Mode::Once {
+            // Off by itself, and what follows of it can no longer be stopped.
+            conn.mode = Mode::Off;
+        }
+        match conn.state {
+            State::Head | State::Answering => {
+                self.set_aside(id, chunk);
+                if following == 0 {
+                    self.serve(id);
+                }
+            }
+            State::Open if conn.held || conn.is_moving() || conn.unread_len() > 0 => {
+                self.set_aside(id, chunk)
+            }
+            State::Open => self.read_messages(id, Input::Chunk(chunk)),
+            State::Spliced => self.pump_chunk(id, chunk, following),
+            State::Closing => self.read_closing(id, chunk),
+            State::Lingering => self.driver.release(chunk),
+        }
+        if following == 0 {
+            self.rearm(id);
+        }
+    }
+
+    /// Copies a chunk behind what is unread.
+    pub(super) fn set_aside(&mut self, id: ConnId, chunk: Chunk) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            let bytes = &self.driver.bytes_mut(&chunk)[HEADROOM..HEADROOM + chunk.len()];
+            conn.unread.get_or_insert_default().append(bytes);
+        }
+        self.driver.release(chunk);
+    }
+
+    /// Goes on with what is unread, in whatever state the connection is, and reads again.
+    pub(super) fn go_on(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match conn.state {
+            State::Open if conn.held || conn.is_moving() => {}
+            State::Open => {
+                if let Some(unread) = conn.unread.take() {
+                    self.read_messages(id, Input::Unread(unread));
+                }
+            }
+            State::Spliced => self.pump_unread(id),
+            State::Head => self.serve(id),
+            State::Answering | State::Closing | State::Lingering => {}
+        }
+        self.rearm(id);
+    }
+
+    /// Reads messages until the input ends or something else has to happen first; the rest is set aside.
+    fn read_messages(&mut self, id: ConnId, mut input: Input) {
+        let (start, end) = match &mut input {
+            Input::Chunk(chunk) => (HEADROOM, HEADROOM + chunk.len()),
+            Input::Unread(unread) => {
+                let (buf, start) = unread.parts();
+                (start, buf.len())
+            }
+        };
+        let mut cursor = Cursor::at(start);
+        while let Some(conn) = self.conns.get_mut(id) {
+            if conn.state != State::Open || conn.held || conn.is_moving() {
+                break;
+            }
+            let buf = match &mut input {
+                Input::Chunk(chunk) => &mut self.driver.bytes_mut(chunk)[..end],
+                Input::Unread(unread) => unread.parts().0,
+            };
+            match conn.inbound.collect(buf, &mut cursor, CONTROL_MESSAGE_BYTES_MAX, &mut conn.gathered) {
+                Step::Empty => break,
+                Step::Ping(payload) => self.pong(id, payload),
+                Step::Pong => conn.awaiting_pong = false,
+                Step::Close(code) => self.on_close_frame(id, code),
+                Step::Fault(reason) => self.on_fault(id, reason),
+                Step::TooLong => self.on_fault(id, Reason::BadRequest),
+                Step::Message { text, payload } => self.on_message(id, &mut input, text, payload),
+                Step::Budget | Step::Spliceable => debug_assert!(false, "collecting knows neither"),
+            }
+            self.carry_out();
+        }
+        self.put_back(id, input, cursor.read..end);
+    }
+
+    /// Disposes of the input; what was not processed stays with the connection.
+    fn put_back(&mut self, id: ConnId, input: Input, rest: Range<usize>) {
+        let conn = self.conns.get_mut(id);
+        match input {
+            Input::Chunk(chunk) => {
+                if let Some(conn) = conn
+                    && !rest.is_empty()
+                {
+                    conn.unread.get_or_insert_default().append(&self.driver.bytes_mut(&chunk)[rest]);
+                }
+                self.driver.release(chunk);
+            }
+            Input::Unread(mut unread) => {
+                unread.advance_to(rest.start);
+                if let Some(conn) = conn
+                    && !rest.is_empty()
+                {
+                    conn.unread = Some(unread);
+                }
+            }
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match conn.state {
+            State::Spliced if conn.unread_len() > 0 => self.pump_unread(id),
+            // The place in the stream is lost with the bytes.
+            State::Closing => conn.deaf |= conn.unread.take().is_some(),
+            _ => {}
+        }
+    }
+
+    fn on_message(&mut self, id: ConnId, input: &mut Input, text: bool, payload: Payload) {
+        let Some(kind) = self.conns.get(id).map(|conn| conn.kind) else { return };
+        let Shard { driver, dialects, timers, actions, random, shared, now, .. } = &mut *self;
+        let mut cx = Cx { now: *now, random, policy: &shared.policy, timers, actions };
+        let bytes = payload_bytes(driver, input, &payload);
+        dialects.handle(&mut cx, kind, Event::Message { conn: id, text, bytes, moved: false });
+        if let Some(shard) = self.take_move(id) {
+            let message = payload_bytes(&mut self.driver, input, &payload).to_vec();
+            self.carry_out();
+            self.decide_move(id, Moving { shard, text, message });
+        }
+    }
+
+    /// Gives a message that came by other ways than the connection's own input.
+    pub(super) fn give_message(&mut self, id: ConnId, text: bool, bytes: &[u8], moved: bool) {
+        let Some(kind) = self.conns.get(id).map(|conn| conn.kind) else { return };
+        self.tell(kind, Event::Message { conn: id, text, bytes, moved });
+        if let Some(shard) = self.take_move(id) {
+            self.carry_out();
+            self.decide_move(id, Moving { shard, text, message: bytes.to_vec() });
+        }
+    }
+
+    /// The dialect's decision to move this connection, if it made one.
+    fn take_move(&mut self, id: ConnId) -> Option<u16> {
+        let moves = |action: &Action| matches!(action, Action::Move { conn, .. } if *conn == id);
+        let position = self.actions.iter().position(moves)?;
+        match self.actions.remove(position) {
+            Action::Move { shard, .. } => Some(shard),
+            _ => unreachable!("the position is that of a move"),
+        }
+    }
+
+    pub(super) fn send_text(&mut self, id: ConnId, text: &str) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if !matches!(conn.state, State::Open | State::Spliced) {
+            return;
+        }
+        if self.driver.queued(id) + text.len() > DIRECTION_BYTES_HIGH {
+            // A control socket that does not read its own notices.
+            self.counters.notices_dropped += 1;
+            self.close(id, Reason::SlowPeer);
+            return;
+        }
+        let mut frame = Vec::with_capacity(text.len() + HEADROOM);
+        frame.extend_from_slice(&outbound::text_frame_header(text.len()));
+        frame.extend_from_slice(text.as_bytes());
+        self.driver.send_bytes(id, &frame);
+    }
+
+    /// Answers a ping at once, or as soon as what is queued has left; only the newest is answered then.
+    pub(super) fn pong(&mut self, id: ConnId, payload: Control) {
+        let waits = self.driver.queued(id) > 0;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if waits && conn.blocked {
+            conn.pong = Some(Box::new(payload));
+        } else {
+            self.driver.send_bytes(id, &outbound::pong_frame(&payload));
+        }
+    }
+
+    pub(super) fn hold(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.held = true;
+        }
+        self.rearm(id);
+    }
+
+    pub(super) fn resume(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.held = false;
+            self.go_on(id);
+        }
+    }
+
+    /// Reads the connection the way its state asks for.
+    pub(super) fn rearm(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.ended.is_some() {
+            return;
+        }
+        let single = Read::Once { bytes_max: HEAD_BYTES_MAX as u32 };
+        let how = match conn.state {
+            State::Head | State::Lingering => single,
+            State::Answering => Read::Off,
+            State::Open if conn.is_moving() => return self.depart(id),
+            State::Open if conn.held => Read::Off,
+            State::Open if conn.settled => Read::Stream,
+            State::Open => single,
+            State::Spliced => match self.pump_read(id) {
+                Some(how) => how,
+                None => return,
+            },
+            State::Closing if conn.close_received => Read::Off,
+            State::Closing => Read::Stream,
+        };
+        self.set_read(id, how);
+    }
+
+    /// Tells the driver, unless it knows. When reading begins anew, an outstanding ping is forgotten.
+    ///
+    /// From one way of reading to another it goes through a stop, so that bytes can never come in two ways at once.
+    pub(super) fn set_read(&mut self, id: ConnId, how: Read) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let wanted = match how {
+            Read::Off => Mode::Off,
+            Read::Once { .. } => Mode::Once,
+            Read::Stream => Mode::Stream,
+            Read::Readiness => Mode::Readiness,
+        };
+        let reads = wanted != Mode::Off;
+        if reads && !conn.reading {
+            conn.awaiting_pong = false;
+        }
+        conn.reading = reads;
+        if conn.mode == wanted || conn.mode == Mode::Stopping {
+            return;
+        }
+        match conn.mode {
+            // Watching for something to read takes no byte: it changes at once, and answers no stop.
+            Mode::Off | Mode::Readiness => {
+                conn.mode = wanted;
+                self.driver.read(id, how);
+            }
+            _ => {
+                conn.mode = Mode::Stopping;
+                self.driver.read(id, Read::Off);
+            }
+        }
+    }
+
+    /// Nothing more is received: whatever the connection needs now can be asked.
+    pub(super) fn on_stopped(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.mode = Mode::Off;
+            self.rearm(id);
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, id: ConnId, bytes: usize) {
+        let left = self.driver.queued(id);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.sent += bytes as u64;
+        conn.blocked = left > 0;
+        if left == 0
+            && let Some(pong) = conn.pong.take()
+        {
+            self.driver.send_bytes(id, &outbound::pong_frame(&pong));
+        }
+        match conn.state {
+            State::Spliced => self.on_destination_progress(id, left),
+            State::Closing => self.finish_when_sent(id),
+            State::Open if left == 0 && conn.is_moving() => self.depart(id),
+            _ if left > 0 => self.watch_progress(id),
+            _ => {}
+        }
+    }
+}
+
+/// A collected message's bytes, wherever they lie.
+fn payload_bytes<'a, D: Driver>(driver: &'a mut D, input: &'a mut Input, payload: &'a Payload) -> &'a [u8] {
+    match (payload, input) {
+        (Payload::Gathered(bytes), _) => bytes,
+        (Payload::Here(range), Input::Chunk(chunk)) => &driver.bytes_mut(chunk)[range.clone()],
+        (Payload::Here(range), Input::Unread(unread)) => &unread.parts().0[range.clone()],
+    }
+}

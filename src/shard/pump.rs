@@ -1,0 +1,382 @@
+//! The pump: one direction of a splice, from its source's bytes to its destination's queue.
+//!
+//! Bytes are forwarded as they come and from where they lie. The only flow control is not to read: while the destination
+//! does not take what it has, or while pacing says wait. What had been received by then is set aside with the source
+//! (`unread`) in its raw form and goes through the same translation when its time has come.
+
+use super::{
+    Shard,
+    conn::{Mode, Splicing, State},
+};
+use crate::{
+    dialect::{Event, SpliceId},
+    driver::{Chunk, Driver, HEADROOM, Read, SpliceIn},
+    id::ConnId,
+    limits::DIRECTION_BYTES_HIGH,
+    pacing::Leg,
+    proto::ws::{Cursor, Step},
+    reason::Reason,
+    timers::Alarm,
+};
+
+/// What made the pump stop before the end of its input.
+enum Stop {
+    Close(Option<u16>),
+    Fault(Reason),
+}
+
+/// What a run of the translation over some input came to.
+struct Ran {
+    cursor: Cursor,
+    stop: Option<Stop>,
+    spliceable: bool,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Joins two connections; both may already have bytes unread.
+    pub(super) fn splice(&mut self, client: ConnId, host: ConnId, splice: SpliceId) {
+        for (id, partner, leg) in [(client, host, Leg::Client), (host, client, Leg::Host)] {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            if conn.state != State::Open {
+                continue;
+            }
+            conn.state = State::Spliced;
+            conn.partner = partner;
+            conn.leg = leg;
+            conn.splice = Some(splice);
+            conn.gathered = None;
+        }
+        for id in [client, host] {
+            self.go_on(id);
+        }
+    }
+
+    /// Forwards a chunk just received.
+    pub(super) fn pump_chunk(&mut self, id: ConnId, chunk: Chunk, following: usize) {
+        let now = self.now.at;
+        let want = (chunk.len() + following) as u64;
+        let Some(conn) = self.conns.get(id) else { return self.driver.release(chunk) };
+        let Some(splice) = conn.splice else { return self.driver.release(chunk) };
+        let may_splice = conn.splicing == Splicing::No;
+        let destination = conn.partner;
+        let behind_others = conn.unread_len() > 0;
+        let allowed = !behind_others
+            && match self.dialects.ledger(splice) {
+                Some((ledger, rates)) => {
+                    ledger.budget.allow(rates, now, want).is_ok_and(|bytes| bytes >= want)
+                }
+                None => false,
+            };
+        if !allowed {
+            self.set_aside(id, chunk);
+            if following == 0 {
+                self.pump_unread(id);
+            }
+            return;
+        }
+        if !self.takes_from(destination, id) {
+            return self.driver.release(chunk);
+        }
+        let end = HEADROOM + chunk.len();
+        let splice_min = if may_splice { self.shared.settings.splice_bytes_min } else { 0 };
+        let mut cursor = Cursor::at(HEADROOM);
+        let mut stop = None;
+        let mut spliceable = false;
+        while let Some(conn) = self.conns.get_mut(id) {
+            let buf = &mut self.driver.bytes_mut(&chunk)[..end];
+            match conn.inbound.relay(buf, &mut cursor, following, usize::MAX, splice_min) {
+                Step::Empty | Step::Budget => break,
+                Step::Ping(payload) => self.pong(id, payload),
+                Step::Pong => conn.awaiting_pong = false,
+                Step::Spliceable => spliceable = true,
+                Step::Close(code) => {
+                    stop = Some(Stop::Close(code));
+                    break;
+                }
+                Step::Fault(reason) => {
+                    stop = Some(Stop::Fault(reason));
+                    break;
+                }
+                Step::Message { .. } | Step::TooLong => debug_assert!(false, "relaying collects nothing"),
+            }
+        }
+        self.driver.send_chunk(destination, chunk, cursor.out.clone());
+        self.account(id, splice, cursor.payload as u64, cursor.messages as u64);
+        self.after_run(id, Ran { cursor, stop, spliceable });
+    }
+
+    /// Forwards what was set aside, as far as the destination and the pacing let it.
+    pub(super) fn pump_unread(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.conns.get_mut(id) else { return };
+            let (Some(splice), State::Spliced) = (conn.splice, conn.state) else { return };
+            let len = conn.unread_len();
+            if len == 0 {
+                conn.unread = None;
+                return self.end_source(id);
+            }
+            let destination = conn.partner;
+            if !self.takes_from(destination, id) || self.must_stall(id) {
+                return;
+            }
+            let want = len.min(SLICE_BYTES_MAX) as u64;
+            let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
+            let budget = match ledger.budget.allow(rates, self.now.at, want) {
+                Ok(bytes) => bytes as usize,
+                Err(at) => {
+                    // Held by pacing is activity until it is due (link.md section 5).
+                    ledger.active_at = ledger.active_at.max(at);
+                    return self.wait_for_pace(id, at);
+                }
+            };
+            let Some(mut unread) = self.conns.get_mut(id).and_then(|conn| conn.unread.take()) else { return };
+            let ran = self.run_unread(id, &mut unread, budget);
+            self.driver.send_bytes(destination, &unread.parts().0[ran.cursor.out.clone()]);
+            unread.advance_to(ran.cursor.read);
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.unread = Some(unread);
+            }
+            self.account(id, splice, ran.cursor.payload as u64, ran.cursor.messages as u64);
+            if ran.stop.is_some() {
+                return self.after_run(id, ran);
+            }
+        }
+    }
+
+    fn run_unread(&mut self, id: ConnId, unread: &mut super::conn::Unread, budget: usize) -> Ran {
+        let (buf, start) = unread.parts();
+        let mut cursor = Cursor::at(start);
+        let mut stop = None;
+        while let Some(conn) = self.conns.get_mut(id) {
+            let left = budget - cursor.payload;
+            match conn.inbound.relay(buf, &mut cursor, 0, left, 0) {
+                Step::Empty | Step::Budget => break,
+                Step::Ping(payload) => self.pong(id, payload),
+                Step::Pong => conn.awaiting_pong = false,
+                Step::Close(code) => {
+                    stop = Some(Stop::Close(code));
+                    break;
+                }
+                Step::Fault(reason) => {
+                    stop = Some(Stop::Fault(reason));
+                    break;
+                }
+                Step::Spliceable | Step::Message { .. } | Step::TooLong => {
+                    debug_assert!(false, "neither asked for nor collected")
+                }
+            }
+        }
+        Ran { cursor, stop, spliceable: false }
+    }
+
+    /// Charges and counts what went to the destination.
+    fn account(&mut self, id: ConnId, splice: SpliceId, payload: u64, messages: u64) {
+        if payload == 0 && messages == 0 {
+            // Control frames are no traffic: our own pings would keep an idle link alive.
+            return;
+        }
+        let Some(conn) = self.conns.get(id) else { return };
+        let leg = conn.leg;
+        let news = self.dialects.charge(splice, self.now.at, leg, payload);
+        let flow = match leg {
+            Leg::Client => &mut self.counters.from_client,
+            Leg::Host => &mut self.counters.from_host,
+        };
+        flow.bytes += payload;
+        flow.messages += messages;
+        if news {
+            self.tell(splice.kind, Event::Usage { splice });
+        }
+    }
+
+    /// Whether the destination is still joined to the source; a closing one gets nothing behind its close frame.
+    fn takes_from(&self, destination: ConnId, source: ConnId) -> bool {
+        self.conns.get(destination).is_some_and(|conn| conn.state == State::Spliced && conn.partner == source)
+    }
+
+    /// What has to happen once the run's output is queued.
+    fn after_run(&mut self, id: ConnId, ran: Ran) {
+        match ran.stop {
+            Some(Stop::Close(code)) => self.on_close_frame(id, code),
+            Some(Stop::Fault(reason)) => self.on_fault(id, reason),
+            None => {
+                if ran.spliceable {
+                    self.begin_piping(id);
+                }
+                self.must_stall(id);
+            }
+        }
+    }
+
+    /// The source has ended and everything it sent is forwarded.
+    fn end_source(&mut self, id: ConnId) {
+        if let Some(reason) = self.conns.get(id).and_then(|conn| conn.ended) {
+            self.finish(id, reason, false);
+        }
+    }
+
+    /// Whether the source has to wait for its destination; if so it is marked, and goes on from `on_sent`.
+    fn must_stall(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
+        let partner = conn.partner;
+        let queued = self.driver.queued(partner);
+        let Some(destination) = self.conns.get(partner) else { return false };
+        let over_budget = queued > 0 && self.driver.held_bytes() > self.shared.settings.outbox_bytes_max;
+        if !(destination.blocked && (queued > DIRECTION_BYTES_HIGH || over_budget)) {
+            return false;
+        }
+        self.counters.stalls += 1;
+        self.counters.outbox_budget_waits += u64::from(over_budget);
+        let conn = self.conns.get_mut(id).expect("looked at above");
+        conn.stalled = true;
+        true
+    }
+
+    /// The destination's kernel took something (or, with `left`, not all).
+    pub(super) fn on_destination_progress(&mut self, id: ConnId, left: usize) {
+        if left > 0 {
+            self.watch_progress(id);
+        }
+        let Some(conn) = self.conns.get(id) else { return };
+        let source_id = conn.partner;
+        let Some(source) = self.conns.get_mut(source_id) else { return };
+        if source.partner != id || source.state != State::Spliced {
+            return;
+        }
+        if !source.stalled {
+            if left > DIRECTION_BYTES_HIGH && self.must_stall(source_id) {
+                self.rearm(source_id);
+            }
+        } else if left <= DIRECTION_BYTES_HIGH / 2 {
+            source.stalled = false;
+            self.pump_unread(source_id);
+            self.rearm(source_id);
+        }
+    }
+
+    fn wait_for_pace(&mut self, id: ConnId, at: crate::time::Time) {
+        let now = self.now.at;
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.pace_timer.is_none() {
+            self.counters.paced_us += at.since(now).as_micros() as u64;
+            conn.pace_timer = Some(self.timers.arm(at, Alarm::Pace(id)));
+        }
+    }
+
+    /// Pacing may have something for this source. The direction that went last lets the other one go first.
+    pub(super) fn on_paced(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.pace_timer = None;
+        let (splice, leg, partner) = (conn.splice, conn.leg, conn.partner);
+        let went_last = splice
+            .and_then(|splice| self.dialects.ledger(splice))
+            .is_some_and(|(ledger, _)| ledger.last == leg);
+        if went_last
+            && let Some(other) = self.conns.get_mut(partner)
+            && let Some(timer) = other.pace_timer.take()
+        {
+            self.timers.cancel(timer);
+            self.pump_unread(partner);
+            self.rearm(partner);
+        }
+        self.pump_unread(id);
+        self.rearm(id);
+    }
+
+    /// How a spliced source is to be read; `None` leaves it as it is.
+    pub(super) fn pump_read(&mut self, id: ConnId) -> Option<Read> {
+        let conn = self.conns.get_mut(id)?;
+        if conn.splicing == Splicing::Stopping && conn.mode == Mode::Off && conn.unread_len() == 0 {
+            let large = conn.inbound.frame_left() >= PIPE_BYTES_MIN;
+            conn.splicing = if large { Splicing::Yes } else { Splicing::No };
+        }
+        if conn.splicing == Splicing::Yes {
+            self.pipe(id);
+            return None;
+        }
+        if conn.stalled || conn.unread_len() > 0 || conn.splicing == Splicing::Stopping {
+            return Some(Read::Off);
+        }
+        let (splice, mode) = (conn.splice?, conn.mode);
+        let (ledger, rates) = self.dialects.ledger(splice)?;
+        match ledger.budget.allow(rates, self.now.at, DIRECTION_BYTES_HIGH as u64) {
+            Ok(bytes) if bytes >= DIRECTION_BYTES_HIGH as u64 => Some(Read::Stream),
+            // Close to the limit, no more is read than is paid for.
+            Ok(bytes) => Some(Read::Once { bytes_max: bytes as u32 }),
+            Err(_) if mode == Mode::Once => None,
+            Err(at) => {
+                self.wait_for_pace(id, at);
+                Some(Read::Off)
+            }
+        }
+    }
+
+    // --- Large zero-mask frames, through a pipe (DESIGN section 1, decision 6) ---
+
+    /// Asks for pipes: [`Shard::pump_read`] turns receiving off, and what it had taken still goes through buffers.
+    fn begin_piping(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.splicing = Splicing::Stopping;
+        }
+    }
+
+    pub(super) fn on_readable(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.mode = Mode::Off;
+            self.rearm(id);
+        }
+    }
+
+    /// Moves what is there of the frame, header first, until the source is empty or the destination is full.
+    fn pipe(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.conns.get_mut(id) else { return };
+            let (Some(splice), State::Spliced) = (conn.splice, conn.state) else { return };
+            let left = conn.inbound.frame_left();
+            if left == 0 {
+                return self.end_piping(id);
+            }
+            let destination = conn.partner;
+            if conn.stalled
+                || conn.mode != Mode::Off
+                || !self.takes_from(destination, id)
+                || self.must_stall(id)
+            {
+                return;
+            }
+            let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
+            let want = left.min(PIPE_BYTES_MAX);
+            let bytes = match ledger.budget.allow(rates, self.now.at, want) {
+                Ok(bytes) => bytes as usize,
+                Err(at) => return self.wait_for_pace(id, at),
+            };
+            match self.driver.splice_in(id, bytes) {
+                SpliceIn::Moved(pipe, moved) => {
+                    let conn = self.conns.get_mut(id).expect("looked at above");
+                    let header = conn.inbound.skip(moved);
+                    let messages = u64::from(conn.inbound.is_between_messages());
+                    self.driver.send_bytes(destination, &header);
+                    self.driver.send_pipe(destination, pipe);
+                    self.account(id, splice, moved as u64, messages);
+                }
+                SpliceIn::Empty => return self.set_read(id, Read::Readiness),
+                SpliceIn::Unavailable => return self.end_piping(id),
+                SpliceIn::Ended(error) => return self.on_ended(id, error),
+            }
+        }
+    }
+
+    fn end_piping(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.splicing = Splicing::No;
+            self.rearm(id);
+        }
+    }
+}
+
+/// The most that is set free of what was set aside before the other direction has its turn.
+const SLICE_BYTES_MAX: usize = 64 * 1024;
+/// Less than this left of a frame is not worth turning receiving off for.
+const PIPE_BYTES_MIN: u64 = 64 * 1024;
+/// The most that is moved at once: the capacity of a pipe.
+const PIPE_BYTES_MAX: u64 = 256 * 1024;

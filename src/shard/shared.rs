@@ -1,0 +1,122 @@
+//! What all shards of a relay share: settings, policy, mailboxes, and a few numbers that no message touches.
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use super::mail::Mailboxes;
+use crate::{
+    admission::{ConnectionsPerIp, SharedPolicy},
+    config::StatsAccess,
+    time::Time,
+};
+
+/// The options that the shard itself obeys. Units in the types; zero turns a bound off.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--handshake-timeout`.
+    pub handshake_timeout: Duration,
+    /// `--role-timeout`.
+    pub role_timeout: Duration,
+    /// `--ping-interval`.
+    pub ping_interval: Duration,
+    /// `LINK_SLOW_PEER_SEC`.
+    pub slow_peer: Duration,
+    /// `--splice-min`, bytes; 0 never splices.
+    pub splice_bytes_min: usize,
+    /// `--outbox-budget`, bytes a shard.
+    pub outbox_bytes_max: usize,
+    /// `--max-connections`.
+    pub connections_max: usize,
+    /// `--max-connections-per-ip`.
+    pub connections_per_ip_max: u32,
+    /// `LINK_TRUST_PROXY`.
+    pub trust_proxy: bool,
+    /// `--stats`.
+    pub stats: StatsAccess,
+}
+
+/// See the module.
+pub struct Shared {
+    /// The options.
+    pub settings: Settings,
+    /// Budgets and allow-lists.
+    pub policy: SharedPolicy,
+    /// One mailbox a shard.
+    pub mailboxes: Mailboxes,
+    /// Open connections of all shards.
+    connections: AtomicUsize,
+    per_ip: ConnectionsPerIp,
+    pulses: Box<[AtomicU64]>,
+    draining: std::sync::atomic::AtomicBool,
+    /// The process's start, for `uptimeSec`.
+    pub started_at: Time,
+}
+
+impl Shared {
+    /// For `shards` shards.
+    pub fn new(settings: Settings, policy: SharedPolicy, shards: u16, started_at: Time) -> Shared {
+        Shared {
+            settings,
+            policy,
+            mailboxes: Mailboxes::new(shards),
+            connections: AtomicUsize::new(0),
+            per_ip: ConnectionsPerIp::default(),
+            pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            draining: false.into(),
+            started_at,
+        }
+    }
+
+    /// Counts a connection in; returns how many there are.
+    pub(super) fn connected(&self) -> usize {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts a connection out, and its IP if that was counted.
+    pub(super) fn disconnected(&self, ip: Option<IpAddr>) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ip) = ip
+            && self.settings.connections_per_ip_max > 0
+        {
+            self.per_ip.remove(ip);
+        }
+    }
+
+    /// Open connections of all shards.
+    pub fn open_connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection for its IP; `false` is over the bound (and not counted).
+    pub(super) fn count_ip(&self, ip: IpAddr) -> bool {
+        let limit = self.settings.connections_per_ip_max;
+        limit == 0 || self.per_ip.add(ip, limit)
+    }
+
+    /// Notes that a shard has turned.
+    pub(super) fn pulse(&self, shard: u16, at: Time) {
+        self.pulses[usize::from(shard)].store(at.0, Ordering::Relaxed);
+    }
+
+    /// The shards that have not turned for `STALL`.
+    pub fn stalled(&self, now: Time) -> Vec<u16> {
+        let stalled = |pulse: &AtomicU64| now.since(Time(pulse.load(Ordering::Relaxed))) > STALL;
+        (0..self.mailboxes.shards()).filter(|shard| stalled(&self.pulses[usize::from(*shard)])).collect()
+    }
+
+    /// `/ready` turns 503 from here on.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the relay is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A shard that has not turned for this long fails `/ready` (DESIGN, "Rules that keep it true").
+const STALL: Duration = Duration::from_secs(5);

@@ -1,0 +1,90 @@
+//! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are about.
+
+use super::{Shard, conn::State};
+use crate::{
+    admin::{Links, Snapshot},
+    driver::Driver,
+    id::ConnId,
+    time::Time,
+};
+
+/// Facts about a shard, for invariants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Connections of any state.
+    pub connections: usize,
+    /// Connections without an armed timer that is their deadline: must be empty.
+    pub without_deadline: Vec<ConnId>,
+    /// Bytes received and set aside.
+    pub unread_bytes: usize,
+    /// Moves not finished.
+    pub moves_open: usize,
+    /// Questions of `/v1/stats` not answered.
+    pub gathers_open: usize,
+    /// Armed timers, the shard's own pulse among them.
+    pub timers: usize,
+}
+
+impl View {
+    /// Whether nothing is left but the shard itself.
+    pub fn is_idle(&self) -> bool {
+        *self == View { timers: 1, ..View::default() }
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// Looks at every connection: for tests.
+    pub fn view(&self) -> View {
+        let mut view = View {
+            connections: self.conns.len(),
+            moves_open: self.home.open(),
+            gathers_open: self.gathers.len(),
+            timers: self.timers.len(),
+            ..View::default()
+        };
+        for id in self.conns.ids() {
+            let Some(conn) = self.conns.get(id) else { continue };
+            view.unread_bytes += conn.unread_len();
+            let has_deadline =
+                conn.timer.is_some() || (conn.state == State::Closing && conn.progress_timer.is_some());
+            if !has_deadline {
+                view.without_deadline.push(id);
+            }
+        }
+        view
+    }
+
+    /// When the shard turns if nothing happens before: for tests.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// The driver: for tests.
+    pub fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// The dialects: for tests.
+    pub fn dialects(&self) -> &crate::dialect::Dialects {
+        &self.dialects
+    }
+
+    /// The shard's counters as of now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.counters.clone();
+        snapshot.connections = self.conns.len() as u64;
+        snapshot.driver = self.driver.counters();
+        if let Some(link) = &self.dialects.link {
+            let gauges = link.gauges();
+            snapshot.addresses = gauges.addresses;
+            snapshot.links = Links {
+                introduced: gauges.introduced,
+                pending: gauges.pending,
+                relaying: gauges.relaying,
+                introduced_total: gauges.total,
+                relayed_total: gauges.total_relayed,
+            };
+        }
+        snapshot
+    }
+}

@@ -1,0 +1,354 @@
+//! One run: a relay of some shards, its peers, and everything that has to hold meanwhile.
+//!
+//! A run is busy for a while under its faults, then calm: whatever is still open has to move again, whoever still asks has to
+//! be introduced. Then everyone leaves, or the relay is stopped, and nothing may be left of them. After every step:
+//!
+//! - what arrived on a link is what was written, in order (the peers check the content as it arrives);
+//! - the relay's account of a link lies between what was written and what arrived;
+//! - every connection of every shard has a deadline, and mail that waits has a wake-up on its way;
+//! - receive buffers out are receive buffers back.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    client::Client,
+    dice::Dice,
+    driver::SimDriver,
+    faults::{Faults, Terrain},
+    host::{Host, Identity},
+    leg::{CLIENT, HOST, Leg},
+    manners::{Manners, Scene},
+    network::{Network, Shared},
+    stranger::Stranger,
+    truth::Truth,
+};
+use crate::{
+    driver::Driver,
+    shard::{self, Flow, Shard, mail::Mail},
+    sim::settings,
+    time::Time,
+};
+
+/// What a run came to, for the sums over many of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Steps taken.
+    pub steps: u64,
+    /// Links that relayed.
+    pub links: u64,
+    /// Payload bytes that arrived.
+    pub bytes: u64,
+    /// Whole messages that arrived.
+    pub messages: u64,
+    /// Connections that moved between shards.
+    pub moves: u64,
+    /// Receives that found no free buffer.
+    pub buffers_exhausted: u64,
+    /// Payload bytes that went through a pipe.
+    pub spliced_bytes: u64,
+    /// Microseconds of pacing.
+    pub paced_us: u64,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+}
+
+/// A relay and its peers.
+pub struct Run {
+    network: Shared,
+    relay: Arc<shard::Shared>,
+    shards: Vec<Shard<SimDriver>>,
+    running: Vec<bool>,
+    hosts: Vec<Host>,
+    clients: Vec<Client>,
+    strangers: Vec<Stranger>,
+    addresses: Vec<String>,
+    truth: Truth,
+    dice: Dice,
+    manners: Manners,
+    idle: Duration,
+    /// Longest step, microseconds.
+    step_us: usize,
+    strict: bool,
+    may_overload: bool,
+    stopping: bool,
+    steps: u64,
+    started_at: Time,
+}
+
+impl Run {
+    /// The run of a seed. `trace` prints what happens.
+    pub fn new(seed: u64, trace: bool) -> Run {
+        let mut dice = Dice::new(seed);
+        let faults = Faults::draw(&mut dice);
+        let terrain = Terrain::draw(&mut dice);
+        let manners = Manners::draw(&mut dice);
+        let plan = settings::Plan::draw(&mut dice);
+        if trace {
+            eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");
+        }
+        let may_overload = faults.post_lost > 0;
+        let strict = !faults.break_connections() && faults.stall == 0;
+        let network = Network::new(plan.shards, terrain, faults, dice.fork());
+        network.borrow_mut().trace = trace;
+        let relay = Arc::new(plan.shared(network.borrow().now().at));
+        let shards = (0..plan.shards)
+            .map(|number| {
+                let driver = SimDriver::new(network.clone(), number);
+                let mut shard =
+                    Shard::new(driver, number, relay.clone(), plan.dialects(number), dice.generator());
+                shard.start();
+                shard
+            })
+            .collect();
+        let mut addresses = Vec::new();
+        let hosts = (0..plan.hosts)
+            .map(|number| {
+                let identities: Vec<_> = (0..dice.between(1, 3)).map(|_| Identity::new(&mut dice)).collect();
+                addresses.extend(identities.iter().map(|identity| identity.address.clone()));
+                Host::new(address(1, number), identities)
+            })
+            .collect();
+        let clients = (0..plan.clients)
+            .map(|number| Client::new(address(2, number), dice.between(1, 4) as u32))
+            .collect();
+        let strangers = (0..plan.strangers)
+            .map(|number| Stranger::new(address(3, number), dice.between(1, 3) as u32))
+            .collect();
+        let started_at = network.borrow().now().at;
+        Run {
+            network,
+            relay,
+            running: vec![true; usize::from(plan.shards)],
+            shards,
+            hosts,
+            clients,
+            strangers,
+            addresses,
+            truth: Truth::default(),
+            step_us: dice.size(10_000),
+            dice,
+            manners,
+            idle: plan.idle,
+            strict,
+            may_overload,
+            stopping: false,
+            steps: 0,
+            started_at,
+        }
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Report {
+        for _ in 0..self.dice.between(200, 1_500) {
+            self.step();
+        }
+        self.calm_down();
+        if self.dice.chance(700_000) {
+            self.everyone_leaves();
+        }
+        self.stop()
+    }
+
+    /// One step: time passes, shards turn, peers act, everything is checked. Returns whether anything moved.
+    fn step(&mut self) -> bool {
+        self.steps += 1;
+        let span = Duration::from_micros(self.dice.size(self.step_us) as u64);
+        self.network.borrow_mut().advance(span);
+        self.with_peers(|peers, scene| {
+            peers.hosts.iter_mut().for_each(|host| host.notice(scene));
+            peers.clients.iter_mut().for_each(|client| client.notice(scene));
+            false
+        });
+        let mut moved = self.turn_shards();
+        moved |= self.with_peers(|peers, scene| {
+            let mut moved = false;
+            peers.hosts.iter_mut().for_each(|host| moved |= host.step(scene));
+            peers.clients.iter_mut().for_each(|client| moved |= client.step(scene));
+            peers.strangers.iter_mut().for_each(|stranger| moved |= stranger.step(scene));
+            moved
+        });
+        self.check();
+        if !moved {
+            self.skip_to_next_event();
+        }
+        moved
+    }
+
+    fn turn_shards(&mut self) -> bool {
+        let mut order: Vec<usize> = (0..self.shards.len()).filter(|number| self.running[*number]).collect();
+        self.dice.shuffle(&mut order);
+        let mut moved = false;
+        for number in order {
+            let shard = &mut self.shards[number];
+            let (idle_turn, sits_out) = {
+                let mut network = self.network.borrow_mut();
+                let (idle, slow) = (network.faults.idle_turn, network.faults.slow_shard);
+                (network.dice.chance(idle), network.dice.chance(slow))
+            };
+            let now = shard.driver().now().at;
+            let has_work = shard.driver().poll() || shard.next_deadline().is_some_and(|at| at <= now);
+            // What is late or sits out is there still: time must not be skipped.
+            moved |= has_work || shard.driver().is_late();
+            if sits_out || !(has_work || idle_turn) {
+                continue;
+            }
+            if shard.turn().expect("the simulated driver does not fail") == Flow::Done {
+                self.running[number] = false;
+            }
+            shard.driver().invariants();
+        }
+        moved
+    }
+
+    /// Jumps to whatever happens next by itself.
+    fn skip_to_next_event(&mut self) {
+        let mut network = self.network.borrow_mut();
+        let now = network.now().at;
+        let running = self.shards.iter().zip(&self.running).filter(|(_, running)| **running);
+        let deadlines = running.filter_map(|(shard, _)| shard.next_deadline());
+        let peers = (self.hosts.iter().filter_map(Host::wakes_at))
+            .chain(self.clients.iter().filter_map(Client::wakes_at))
+            .chain(self.strangers.iter().filter_map(Stranger::wakes_at));
+        let next = deadlines.chain(peers).chain(network.next_due()).filter(|at| *at > now).min();
+        if let Some(next) = next {
+            network.advance(next.since(now));
+        }
+    }
+
+    /// What has to hold after every step.
+    fn check(&mut self) {
+        let mut forwarded = [0; 2];
+        for (number, shard) in self.shards.iter_mut().enumerate().filter(|(number, _)| self.running[*number])
+        {
+            let snapshot = shard.snapshot();
+            forwarded[CLIENT] += snapshot.from_client.bytes;
+            forwarded[HOST] += snapshot.from_host.bytes;
+            let view = shard.view();
+            assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
+            let waits = self.relay.mailboxes.waiting(number as u16) > 0;
+            assert!(
+                !waits || shard.driver().will_wake(),
+                "mail of shard {number} waits for no one"
+            );
+        }
+    }
+
+    /// No more faults, no more moods: what is open has to become even, who asks has to be introduced.
+    fn calm_down(&mut self) {
+        self.network.borrow_mut().calm_down();
+        self.manners = self.manners.calm();
+        self.with_peers(|peers, scene| {
+            peers.hosts.iter_mut().for_each(|host| host.wake_up(scene));
+            peers.clients.iter_mut().for_each(|client| client.wake_up(scene));
+            false
+        });
+        self.until("links move and introductions end once it is calm", Duration::from_secs(1_500), |run| {
+            run.clients
+                .iter()
+                .all(|client| client.is_gone() || client.leg().is_some_and(|leg| run.is_even(leg)))
+                && run.hosts.iter().flat_map(Host::legs).all(|leg| run.is_even(leg))
+        });
+    }
+
+    fn is_even(&self, leg: &Leg) -> bool {
+        leg.is_talking() && leg.has_said_everything() && self.truth.is_even(leg.link())
+    }
+
+    fn everyone_leaves(&mut self) {
+        self.with_peers(|peers, scene| {
+            peers.hosts.iter_mut().for_each(|host| host.retire(scene));
+            peers.clients.iter_mut().for_each(|client| client.retire(scene));
+            peers.strangers.iter_mut().for_each(Stranger::retire);
+            false
+        });
+        self.until("everyone leaves", Duration::from_secs(60), |run| {
+            run.hosts.iter().all(Host::is_gone)
+                && run.clients.iter().all(Client::is_gone)
+                && run.strangers.iter().all(Stranger::is_gone)
+                && run.shards.iter().all(|shard| shard.view().is_idle())
+        });
+        for shard in &mut self.shards {
+            let snapshot = shard.snapshot();
+            assert_eq!(snapshot.addresses, 0, "addresses are left");
+            let links = snapshot.links;
+            assert_eq!((links.introduced, links.pending, links.relaying), (0, 0, 0), "links are left");
+            assert_eq!(shard.driver().connections(), 0, "connections are left");
+        }
+        assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
+    }
+
+    /// Stops the relay under whoever is left.
+    fn stop(mut self) -> Report {
+        let mut report = self.report();
+        self.stopping = true;
+        for number in 0..self.shards.len() as u16 {
+            if self.relay.mailboxes.put(number, Mail::Stop) {
+                self.network.borrow_mut().wake(number);
+            }
+        }
+        self.until("the relay stops", Duration::from_secs(5), |run| {
+            run.running.iter().all(|running| !running)
+        });
+        assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
+        report.steps = self.steps;
+        report.elapsed = self.network.borrow().now().at.since(self.started_at);
+        report
+    }
+
+    fn until(&mut self, what: &str, within: Duration, holds: impl Fn(&Run) -> bool) {
+        let deadline = self.network.borrow().now().at + within;
+        while !holds(self) {
+            assert!(self.network.borrow().now().at < deadline, "not within {within:?}: {what}");
+            self.step();
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let mut report = Report::default();
+        report.links = self.clients.iter().map(|client| client.linked).sum();
+        report.messages = self.truth.messages();
+        report.bytes = [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum();
+        for shard in &mut self.shards {
+            let snapshot = shard.snapshot();
+            report.moves += snapshot.handoffs.received;
+            report.paced_us += snapshot.paced_us;
+            report.buffers_exhausted += snapshot.driver.buffers_exhausted;
+            report.spliced_bytes += snapshot.driver.spliced_bytes;
+        }
+        report
+    }
+
+    /// Lets the peers do something with their scene.
+    fn with_peers(&mut self, act: impl FnOnce(&mut Peers<'_>, &mut Scene<'_>) -> bool) -> bool {
+        let mut network = self.network.borrow_mut();
+        let mut scene = Scene {
+            network: &mut network,
+            truth: &mut self.truth,
+            dice: &mut self.dice,
+            manners: &self.manners,
+            addresses: &self.addresses,
+            strict: self.strict,
+            may_overload: self.may_overload,
+            stopping: self.stopping,
+            idle: self.idle,
+        };
+        let mut peers =
+            Peers { hosts: &mut self.hosts, clients: &mut self.clients, strangers: &mut self.strangers };
+        act(&mut peers, &mut scene)
+    }
+}
+
+struct Peers<'a> {
+    hosts: &'a mut [Host],
+    clients: &'a mut [Client],
+    strangers: &'a mut [Stranger],
+}
+
+/// Every peer has an address of its own.
+fn address(kind: u8, number: usize) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, kind, 0, number as u8)), 40_000)
+}

@@ -1,0 +1,88 @@
+//! How the relay of a run is set up: shards, options, and how many peers it gets.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::{
+    admission::{AllowList, SharedPolicy},
+    config::StatsAccess,
+    dialect::{
+        Dialects,
+        link::{Link, LinkConfig, Place},
+    },
+    pacing::Rates,
+    time::Time,
+    shard::{self, shared::Settings},
+};
+
+/// The relay and the crowd of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Shards.
+    pub shards: u16,
+    /// Hosts.
+    pub hosts: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Peers that are neither.
+    pub strangers: usize,
+    /// `LINK_RELAY_IDLE_SEC`.
+    pub idle: Duration,
+    rates: Rates,
+    per_minute: u32,
+    settings: Settings,
+    hash_key: [u8; 16],
+}
+
+impl Plan {
+    /// The plan of a run.
+    pub fn draw(dice: &mut Dice) -> Plan {
+        let mut hash_key = [0; 16];
+        dice.fill(&mut hash_key);
+        let unlimited = dice.chance(500_000);
+        let rates = Rates {
+            rate_bps: if unlimited || dice.chance(300_000) {
+                0
+            } else {
+                dice.between(10_000, 1_000_000) as u64
+            },
+            hourly_bytes: if unlimited || dice.chance(500_000) { 0 } else { dice.size(1_000_000) as u64 },
+            trickle_bps: dice.between(10_000, 100_000) as u64,
+        };
+        Plan {
+            shards: dice.between(1, 4) as u16,
+            hosts: dice.between(1, 4),
+            clients: dice.between(1, 12),
+            strangers: dice.below(4),
+            idle: Duration::from_secs(dice.between(60, 300) as u64),
+            rates,
+            per_minute: if dice.chance(800_000) { 0 } else { dice.between(5, 60) as u32 },
+            settings: Settings {
+                handshake_timeout: Duration::from_secs(10),
+                role_timeout: Duration::from_secs(60),
+                ping_interval: Duration::from_secs(30),
+                slow_peer: Duration::from_secs(30),
+                splice_bytes_min: if dice.chance(500_000) { 0 } else { dice.size(100_000) },
+                outbox_bytes_max: dice.between(64, 128) << 10 << dice.below(6),
+                connections_max: 0,
+                connections_per_ip_max: 0,
+                trust_proxy: dice.chance(500_000),
+                stats: StatsAccess::Public,
+            },
+            hash_key,
+        }
+    }
+
+    /// What the shards share.
+    pub fn shared(&self, started_at: Time) -> shard::Shared {
+        let policy = SharedPolicy::new(self.per_minute, AllowList::default());
+        shard::Shared::new(self.settings.clone(), policy, self.shards, started_at)
+    }
+
+    /// The dialects of one shard.
+    pub fn dialects(&self, shard: u16) -> Dialects {
+        let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
+        let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
+        Dialects { link: Some(Link::new(config, place)) }
+    }
+}

@@ -1,0 +1,244 @@
+//! Pacing: the rate, the quota and its trickle, and what the host is told of them (link.md section 7).
+//!
+//! That any second keeps to the rate is proven in virtual time by the unit tests; here whole relays are measured at the
+//! receiver, over spans that a busy machine does not blur.
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use support::{
+    End, Heard, Host, Link, PATIENCE, Peer, Raw, assert_within,
+    bulk::{self, Flood, Meter},
+    eventually, every_cell, wire,
+};
+
+const MIB: f64 = 1_048_576.0;
+
+#[test]
+fn after_a_burst_of_two_seconds_a_link_moves_at_its_rate() {
+    every_cell(|cell| {
+        // The reference's default is 1 MiB/s.
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", "").start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let _flood = Flood::start(&link.client, 20_000);
+        let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
+        let burst = meter.between(0.0, 0.5);
+        assert_within("the burst", burst, 1.9 * MIB..=2.8 * MIB);
+        let after = meter.between(1.0, 6.0);
+        assert_within("five seconds after it", after, 4.5 * MIB..=5.5 * MIB);
+        // Smooth, not in lumps: each half of a second brings some.
+        for half in 2..12 {
+            let from = f64::from(half) * 0.5;
+            let brought = meter.between(from, from + 0.5);
+            assert_within(&format!("the half second from {from}"), brought, 0.1 * MIB..=1.2 * MIB);
+        }
+        // The sender feels it: what the relay has not paid for stays with the sender's kernel.
+        assert!(relay.metrics().sum("longsplice_paced_seconds_total") > 2.0);
+    });
+}
+
+#[test]
+fn both_directions_are_charged_to_one_account() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 200_000).start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let _floods = [Flood::start(&link.client, 5000), Flood::start(&link.host, 5000)];
+        let (at_host, at_client) = thread::scope(|scope| {
+            let at_host = scope.spawn(|| Meter::watch(&mut link.host, Duration::from_secs(6)));
+            let at_client = Meter::watch(&mut link.client, Duration::from_secs(6));
+            (at_host.join().expect("the meter does not panic"), at_client)
+        });
+        let (from_client, from_host) = (at_host.between(1.0, 5.0), at_client.between(1.0, 5.0));
+        assert_within("four seconds of both", from_client + from_host, 680_000.0..=920_000.0);
+        // Neither starves the other.
+        assert_within("the client's share", from_client, 150_000.0..=700_000.0);
+        assert_within("the host's share", from_host, 150_000.0..=700_000.0);
+    });
+}
+
+#[test]
+fn a_frame_larger_than_the_burst_is_a_long_wait_and_no_close() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 1_000_000).start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let mut random = bulk::seeded("a large frame");
+        let payload = bulk::content(&mut random, 5_000_000);
+        let mut writer = link.client.writer();
+        let frame = wire::message(wire::BINARY, &payload);
+        let started = Instant::now();
+        let sender = thread::spawn(move || std::io::Write::write_all(&mut writer, &frame));
+        let Heard::Binary(arrived) = link.host.hear(PATIENCE) else { panic!("not the message") };
+        assert_eq!(bulk::hash(&arrived), bulk::hash(&payload));
+        // Two million at once, three million at a million a second.
+        assert_within("took", started.elapsed(), Duration::from_millis(2700)..=Duration::from_secs(8));
+        sender.join().expect("no panic").expect("the relay took it all");
+        link.check();
+    });
+}
+
+#[test]
+fn without_a_rate_a_link_moves_as_fast_as_it_can() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 0).start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let _flood = Flood::start(&link.client, 60_000);
+        let meter = Meter::watch(&mut link.host, Duration::from_secs(2));
+        // The default rate would have granted 4 MiB.
+        assert_within("two seconds", meter.between(0.0, 2.0), 12.0 * MIB..=f64::MAX);
+        assert_eq!(relay.metrics().sum("longsplice_paced_seconds_total"), 0.0);
+    });
+}
+
+#[test]
+fn over_the_hourly_quota_a_link_trickles_and_its_host_is_told() {
+    every_cell(|cell| {
+        let relay = cell
+            .setup()
+            .env("LINK_RELAY_HOURLY_BYTES", 360_000)
+            .env("LINK_RELAY_TRICKLE_BPS", 20_000)
+            .start();
+        let (mut host, mut link) = Link::<Raw>::new(&relay);
+        assert_eq!(host.usage(), json!([{ "linkId": link.id, "used": 0.0, "throttled": false }]));
+
+        // Four of ten parts: nothing to tell.
+        link.client.write(&wire::message(wire::BINARY, &[1; 144_000]));
+        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![1; 144_000]));
+        let usage = host.usage();
+        assert_within("used", used(&usage), 0.39..=0.4);
+        assert_eq!(usage[0]["throttled"], false);
+        host.control.expect_silence(Duration::from_millis(1200));
+
+        // Six of ten: past the first step.
+        link.host.write(&wire::message(wire::BINARY, &[2; 72_000]));
+        assert_eq!(link.client.hear(PATIENCE), Heard::Binary(vec![2; 72_000]));
+        let pushed = host.control.expect("usage");
+        assert_eq!(pushed["connections"][0]["linkId"], link.id.as_str());
+        assert_within("used", used(&pushed["connections"]), 0.5..=0.6);
+        assert_eq!(keys_of(&pushed["connections"][0]), ["linkId", "throttled", "used"], "never bytes");
+
+        // The rest at once, and with it the two seconds' burst of the trickle; then a hundred bytes of quota and twenty
+        // thousand of trickle a second.
+        let started = Instant::now();
+        let flood = Flood::start(&link.client, 1000);
+        let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
+        assert_within("the burst", meter.between(0.0, 0.8), 175_000.0..=230_000.0);
+        assert_within("five seconds after it", meter.between(1.5, 6.5), 85_000.0..=120_000.0);
+        let mut pushes = Vec::new();
+        while let Heard::Text(text) = host.control.hear(Duration::from_millis(100)) {
+            let push: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(push["type"], "usage");
+            pushes.push(push["connections"].clone());
+        }
+        let seconds = started.elapsed().as_secs() + 2;
+        assert_within("pushes, at most one a second", pushes.len() as u64, 1..=seconds);
+        let last = pushes.last().expect("at least one");
+        assert_eq!((&last[0]["throttled"], &last[0]["used"]), (&json!(true), &json!(1.0)));
+        assert_eq!(host.usage(), json!([{ "linkId": link.id, "used": 1.0, "throttled": true }]));
+        let stats = relay.stats();
+        assert_eq!(stats["liveLinks"][0]["throttled"], true);
+        assert_eq!(stats["liveLinks"][0]["usedFraction"], 1.0);
+        drop(flood);
+        link.host.expect_any_until_closed(4003);
+    });
+}
+
+#[test]
+fn a_link_that_is_back_within_its_quota_is_told_so() {
+    every_cell(|cell| {
+        let relay =
+            cell.setup().env("LINK_RELAY_HOURLY_BYTES", 36_000).env("LINK_RELAY_TRICKLE_BPS", 20_000).start();
+        let (mut host, mut link) = Link::<Peer>::new(&relay);
+        link.client.send_binary(&[0; 60_000]);
+        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![0; 60_000]));
+        let mut throttled = false;
+        eventually("the host hears that its link is throttled", || {
+            throttled |= host.control.expect("usage")["connections"][0]["throttled"] == true;
+            throttled
+        });
+        // Ten bytes of quota a second: after three seconds, a message of ten is within it.
+        thread::sleep(Duration::from_secs(3));
+        link.client.send_binary(&[0; 10]);
+        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![0; 10]));
+        eventually("the host hears that its link is free again", || {
+            host.control.expect("usage")["connections"][0]["throttled"] == false
+        });
+    });
+}
+
+#[test]
+fn a_paced_link_delays_no_other() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 100_000).start();
+        let mut host = Host::register(&relay);
+        let links: Vec<Link<Raw>> = (0..6).map(|_| host.join(&relay)).collect();
+        let floods: Vec<Flood> = links.iter().map(|link| Flood::start(&link.client, 50_000)).collect();
+        thread::sleep(Duration::from_secs(1));
+        let taken: u64 = floods.iter().map(Flood::written).sum();
+        let mut quick: Link<Peer> = host.join(&relay);
+        let mut waits: Vec<Duration> = (0..50)
+            .map(|_| {
+                let asked = Instant::now();
+                quick.check();
+                asked.elapsed()
+            })
+            .collect();
+        waits.sort();
+        // A slice of pacing is 100 ms; a link that waited for others' slices would need that for each round.
+        assert!(waits[25] < Duration::from_millis(50), "the median round took {:?}", waits[25]);
+        assert!(taken > 6 * 200_000, "the paced links were busy: {taken} bytes");
+        assert!(relay.metrics().sum("longsplice_paced_seconds_total") > 1.0, "the paced links waited");
+    });
+}
+
+#[test]
+fn bytes_that_pacing_holds_keep_the_link_alive() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 1000).env("LINK_RELAY_IDLE_SEC", 1).start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let started = Instant::now();
+        link.client.write(&wire::message(wire::BINARY, &[7; 6000]));
+        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![7; 6000]));
+        // Two thousand at once, four thousand at a thousand a second.
+        assert_within("took", started.elapsed(), Duration::from_millis(3500)..=Duration::from_secs(10));
+        link.host.expect_closed(4004);
+        link.client.expect_closed(4004);
+        assert_within(
+            "closed after",
+            started.elapsed(),
+            Duration::from_millis(4400)..=Duration::from_secs(15),
+        );
+    });
+}
+
+#[test]
+fn what_was_received_before_a_close_is_paid_for_and_delivered() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 50_000).start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let started = Instant::now();
+        // A burst of 100 kB, then three seconds' worth.
+        link.client.write(&wire::message(wire::TEXT, &[b'x'; 250_000]));
+        link.client.write(&wire::message(wire::CLOSE, &wire::close_payload(1000, b"done")));
+        assert_eq!(link.host.hear(PATIENCE), Heard::Text("x".repeat(250_000)));
+        assert_within("took", started.elapsed(), Duration::from_millis(2700)..=Duration::from_secs(10));
+        link.host.expect_closed(4003);
+        assert_eq!(link.client.hear(PATIENCE), Heard::Closed(1000, String::new()), "the close is echoed");
+    });
+}
+
+fn used(connections: &Value) -> f64 {
+    let used = connections[0]["used"].as_f64().expect("used is a number");
+    assert_eq!(used, (used * 10_000.0).round() / 10_000.0, "rounded to four places");
+    used
+}
+
+fn keys_of(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}

@@ -1,0 +1,291 @@
+//! A relay process: started with options on a free loopback port, watched, and stopped.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    PATIENCE,
+    cell::Cell,
+    end::End,
+    eventually,
+    http::{self, Response},
+    metrics::Metrics,
+    peer::Peer,
+    process,
+};
+
+/// The upgrade path of the link dialect.
+pub const LINK_PATH: &str = "/v1/link";
+
+/// The binary under test. `LONGSPLICE_BINARY` names another build of it, such as the release build.
+pub fn binary() -> String {
+    std::env::var("LONGSPLICE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_longsplice").to_owned())
+}
+
+/// A relay to be started.
+pub struct Setup {
+    cell: Cell,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    listen: Option<&'static str>,
+}
+
+impl Setup {
+    /// Without pacing and without a per-IP budget, so that only a scenario that is about them meets them.
+    pub fn new(cell: Cell) -> Setup {
+        Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen: Some("127.0.0.1:0") }
+            .env("LINK_RELAY_MAX_BPS", "0")
+            .env("LINK_IP_RATE_PER_MIN", "0")
+    }
+
+    /// Sets an environment variable. The relay gets no others.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Setup {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds an option and its value.
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Setup {
+        self.arguments.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Leaves `--listen` away, for other options to say where.
+    pub fn without_listen(mut self) -> Setup {
+        self.listen = None;
+        self
+    }
+
+    /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and shards.
+    pub fn start(self) -> Relay {
+        let mut process = Command::new(binary())
+            .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
+            .args(["--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
+            .args(self.listen.iter().flat_map(|address| ["--listen", address]))
+            .args(&self.arguments)
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", binary()));
+        let log = Log::follow(&mut process);
+        let mut relay = Relay { cell: self.cell, process, log, address: UNKNOWN, admin: UNKNOWN, exit: None };
+        relay.address = relay.logged_address("listening", "listen=");
+        relay.admin = relay.logged_address("listening", "admin=");
+        relay.check_cell();
+        relay
+    }
+}
+
+/// A running relay. Dropping it stops it by SIGTERM and fails the test unless it exits cleanly.
+pub struct Relay {
+    /// How it runs.
+    pub cell: Cell,
+    /// Where it listens.
+    pub address: SocketAddr,
+    admin: SocketAddr,
+    process: Child,
+    log: Log,
+    exit: Option<ExitStatus>,
+}
+
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Relay {
+    /// Its origin as hosts sign it, while `LINK_ORIGIN` is not set.
+    pub fn origin(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// A TCP connection to it.
+    pub fn dial(&self) -> TcpStream {
+        TcpStream::connect(self.address).expect("the relay accepts")
+    }
+
+    /// A TCP connection to it from another loopback address.
+    pub fn dial_from(&self, source: Ipv4Addr) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.bind(&SocketAddr::new(source.into(), 0).into()).expect("all of 127.0.0.0/8 is loopback");
+        socket.connect(&self.address.into()).expect("the relay accepts");
+        socket.into()
+    }
+
+    /// A TCP connection to it with small socket buffers, so that it backs up after little.
+    pub fn dial_narrow(&self) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        // The receive buffer has to be set before the connection offers its window.
+        socket.set_recv_buffer_size(16 * 1024).expect("a receive buffer");
+        socket.set_send_buffer_size(16 * 1024).expect("a send buffer");
+        socket.connect(&self.address.into()).expect("the relay accepts");
+        socket.into()
+    }
+
+    /// A WebSocket to it.
+    pub fn peer(&self) -> Peer {
+        Peer::open(self)
+    }
+
+    /// One GET on its public port.
+    pub fn get(&self, target: &str) -> Response {
+        http::get(self.address, target)
+    }
+
+    /// One GET on its admin port.
+    pub fn admin_get(&self, target: &str) -> Response {
+        http::get(self.admin, target)
+    }
+
+    /// `/v1/stats`.
+    pub fn stats(&self) -> serde_json::Value {
+        let response = self.get("/v1/stats");
+        assert_eq!(response.status, 200, "/v1/stats");
+        response.json()
+    }
+
+    /// `/metrics` of the admin port.
+    pub fn metrics(&self) -> Metrics {
+        let response = self.admin_get("/metrics");
+        assert_eq!(response.status, 200, "/metrics");
+        Metrics::parse(std::str::from_utf8(&response.body).expect("the exposition format is UTF-8"))
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> u64 {
+        self.metrics().sum("longsplice_connections") as u64
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        process::resident(self.process.id())
+    }
+
+    /// Open descriptors over all descriptor tables.
+    pub fn descriptors(&self) -> usize {
+        process::descriptors(self.process.id())
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        process::signal(self.process.id(), name);
+    }
+
+    /// Waits until every connection is gone.
+    pub fn until_empty(&self) {
+        eventually("every connection is gone", || self.connections() == 0);
+    }
+
+    /// Sends SIGTERM and waits for the exit; fails if that takes longer than [`PATIENCE`].
+    pub fn stop(&mut self) -> ExitStatus {
+        if self.exit.is_none() {
+            self.signal("TERM");
+        }
+        self.exited(PATIENCE)
+    }
+
+    /// Waits for the exit; fails if that takes longer than `within`.
+    pub fn exited(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        while self.exit.is_none() {
+            self.exit = self.process.try_wait().expect("a child can be waited for");
+            assert!(Instant::now() < deadline, "still running after {within:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.exit.expect("the loop ends with an exit")
+    }
+
+    /// Its log lines so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines.lock().clone()
+    }
+
+    /// Waits for a log line that contains all of `parts`.
+    pub fn logged(&self, parts: &[&str]) -> String {
+        let mut found = None;
+        eventually(&format!("a log line with {parts:?}"), || {
+            found = self.log().into_iter().find(|line| parts.iter().all(|part| line.contains(part)));
+            found.is_some()
+        });
+        found.expect("eventually fails otherwise")
+    }
+
+    /// The address behind `key` in the start-up line that contains `marker`.
+    fn logged_address(&mut self, marker: &str, key: &str) -> SocketAddr {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(address) = self.log().iter().find_map(|line| {
+                let value = line.contains(marker).then(|| line.split_once(key))??.1;
+                let end = value.find([' ', ',', ']']).unwrap_or(value.len());
+                value[..end].trim_matches(['"', '[']).parse().ok()
+            }) {
+                return address;
+            }
+            if let Some(exit) = self.process.try_wait().expect("a child can be waited for") {
+                self.exit = Some(exit);
+                panic!("the relay ended at start: {exit}");
+            }
+            assert!(Instant::now() < deadline, "no {key} in the log");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A driver or a number of shards that was asked for and is not what runs makes every scenario void.
+    fn check_cell(&self) {
+        let Cell { driver, shards } = self.cell;
+        self.logged(&["listening", &format!("driver={driver}"), &format!("shards={shards}")]);
+        let metrics = self.metrics();
+        let running = metrics.sum_of("longsplice_info", &[("driver", driver)]);
+        assert_eq!(running, 1.0, "another driver than {driver} runs");
+        let answered = metrics.sum("longsplice_shard_answered");
+        assert_eq!(answered, f64::from(shards), "another number of shards runs");
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The log is what one wants to see of a scenario that failed.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+            eprintln!("--- log of the relay, {} ---\n{}\n---", self.cell, self.log().join("\n"));
+            return;
+        }
+        let exit = self.stop();
+        let panicked = self.log().into_iter().find(|line| line.contains("panicked"));
+        if let Some(line) = panicked {
+            panic!("{}: the relay panicked: {line}", self.cell);
+        }
+        assert!(exit.success(), "{}: the relay ended with {exit}", self.cell);
+    }
+}
+
+/// What the relay writes to stderr, collected by a thread.
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Log {
+    fn follow(process: &mut Child) -> Log {
+        let stderr = process.stderr.take().expect("stderr is piped");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                collected.lock().push(line);
+            }
+        });
+        Log { lines }
+    }
+}
