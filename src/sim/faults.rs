@@ -64,8 +64,10 @@ impl Faults {
     pub fn draw(dice: &mut Dice) -> Faults {
         // Half of the faults are off in any run. Those that can end a connection by themselves are off more often: without
         // them every close has to be explained.
-        let rate = |most: usize, dice: &mut Dice| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
-        let rare = |most: usize, dice: &mut Dice| if dice.chance(800_000) { 0 } else { dice.size(most) as u32 };
+        let rate =
+            |most: usize, dice: &mut Dice| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
+        let rare =
+            |most: usize, dice: &mut Dice| if dice.chance(800_000) { 0 } else { dice.size(most) as u32 };
         Faults {
             short_receive: rate(900_000, dice),
             split_receive: rate(900_000, dice),

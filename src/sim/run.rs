@@ -230,10 +230,7 @@ impl Run {
             let view = shard.view();
             assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
             let waits = self.relay.mailboxes.waiting(number as u16) > 0;
-            assert!(
-                !waits || shard.driver().will_wake(),
-                "mail of shard {number} waits for no one"
-            );
+            assert!(!waits || shard.driver().will_wake(), "mail of shard {number} waits for no one");
         }
     }
 

@@ -65,7 +65,8 @@ impl Truth {
 
     /// Bytes written and arrived in one direction, over all links.
     pub fn totals(&self, side: usize) -> (u64, u64) {
-        let sum = |of: fn(&Direction) -> u64| self.links.values().map(|link| of(&link.directions[side])).sum();
+        let sum =
+            |of: fn(&Direction) -> u64| self.links.values().map(|link| of(&link.directions[side])).sum();
         (sum(|way| way.written), sum(|way| way.arrived))
     }
 

@@ -4,6 +4,8 @@
 //! relays, or when nothing has moved on it for too long. Its record stays until both ends have closed, because bytes that
 //! were received before are still paid for from its account.
 
+use std::num::NonZeroU64;
+
 use super::{
     Alarm, Letter, Link,
     id::LinkId,
@@ -79,7 +81,7 @@ impl Link {
         record.ends[Leg::Host as usize] = Some(host_end);
         record.state = State::Relaying;
         record.ledger.active_at = cx.now.at;
-        record.relaying_unix_ms = Some(cx.now.unix_ms);
+        record.relaying_unix_ms = NonZeroU64::new(cx.now.unix_ms.max(1));
         self.history.moved(State::Pending, State::Relaying);
         let (link, host) = (record.id, record.host);
         self.seats.change(host_end, Role::Relay(key));
