@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::net::*;
+use super::{net::*, people::*};
 use crate::{pacing::Leg, reason::Reason};
 
 /// Reasons that are one end's own, of which the other hears only that its peer is gone.

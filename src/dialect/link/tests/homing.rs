@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     super::{Letter, LinkId},
     net::*,
+    people::*,
 };
 use crate::{
     admission::{AllowList, SharedPolicy},

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::net::*;
+use super::{net::*, people::*};
 use crate::{dialect::Action, limits::DIAL_BACKS_MAX, reason::Reason};
 
 #[test]

@@ -4,6 +4,7 @@ mod closing;
 mod homing;
 mod introducing;
 mod net;
+mod people;
 mod random;
 mod registering;
 mod reporting;

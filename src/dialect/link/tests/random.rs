@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{super::LinkConfig, net::*};
+use super::{super::LinkConfig, net::*, people::*};
 use crate::{
     pacing::{Leg, Rates},
     reason::Reason,

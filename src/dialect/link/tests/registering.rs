@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::net::*;
+use super::{net::*, people::*};
 use crate::{
     admission::{AllowList, SharedPolicy},
     limits::ADDRESSES_PER_SOCKET_MAX,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     super::{LinkConfig, stats_json},
     net::*,
+    people::*,
 };
 use crate::{
     limits::{ANSWER_TIMEOUT, STATS_CLOSED_MAX, STATS_LINKS_MAX},

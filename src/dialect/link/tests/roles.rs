@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::net::*;
+use super::{net::*, people::*};
 use crate::{
     admission::{AllowList, SharedPolicy},
     reason::Reason,
