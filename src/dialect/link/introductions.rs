@@ -111,9 +111,11 @@ impl Link {
         }
         let (link, ends, host, host_place) = (record.id, record.ends, record.host.take(), record.host_place);
         let usage_timer = record.usage_timer.take();
+        // Only an end that closes patiently may yet have to be cut.
+        let idle_timer = if reason.is_patient() { None } else { record.idle_timer.take() };
         self.history.closed(state, record, reason, cx.now);
         self.links.unname(link);
-        if let Some(timer) = usage_timer {
+        for timer in [usage_timer, idle_timer].into_iter().flatten() {
             cx.timers.cancel(timer);
         }
         for conn in ends.into_iter().flatten() {
