@@ -36,7 +36,12 @@ fn every_invariant_holds_under_every_seed() {
             }
         }
     });
-    assert!(failed.is_empty(), "{} of {seeds} seeds fail; replay one with\n{}", failed.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {seeds} seeds fail; replay one with\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
     prove_that_much_happened(&reports);
 }
 

@@ -1,7 +1,7 @@
 //! One end of a relayed link: sends patterned messages, checks what the other end's became.
 //!
-//! Holds the socket from `relaying` on. Promises that every byte, message type, message boundary and close code that arrives is one that
-//! the link's truth explains. Never sends a byte without noting it there first.
+//! Holds the socket from `relaying` on. Promises that every byte, message type, message boundary and close
+//! code that arrives is one that the link's truth explains. Never sends a byte without noting it there first.
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use crate::{
         link::{Link, LinkConfig, Place},
     },
     pacing::Rates,
-    time::Time,
     shard::{self, shared::Settings},
+    time::Time,
 };
 
 /// The relay and the crowd of a run.

@@ -1,7 +1,8 @@
 //! What really happened on every link: the measure of what the relay did.
 //!
-//! Holds, per link and direction, what its sender wrote and what its receiver got. Content is a function of link, direction and
-//! offset, so a byte that is lost, doubled, moved or changed is found where it arrives. Never knows what the relay thinks.
+//! Holds, per link and direction, what its sender wrote and what its receiver got. Content is a function of
+//! link, direction and offset, so a byte that is lost, doubled, moved or changed is found where it arrives.
+//! Never knows what the relay thinks.
 
 use std::collections::HashMap;
 
@@ -65,7 +66,8 @@ impl Truth {
 
     /// Bytes written and arrived in one direction, over all links.
     pub fn totals(&self, side: usize) -> (u64, u64) {
-        let sum = |of: fn(&Direction) -> u64| self.links.values().map(|link| of(&link.directions[side])).sum();
+        let sum =
+            |of: fn(&Direction) -> u64| self.links.values().map(|link| of(&link.directions[side])).sum();
         (sum(|way| way.written), sum(|way| way.arrived))
     }
 
