@@ -89,10 +89,10 @@ impl Client {
         }
     }
 
-    /// Stops pausing, and lets go of what it would hold for ever.
-    pub fn wake_up(&mut self, scene: &mut Scene<'_>) {
+    /// See [`Leg::wake_up`].
+    pub fn wake_up(&mut self) {
         if let Some(leg) = &mut self.leg {
-            leg.wake_up(scene);
+            leg.wake_up();
         }
     }
 

@@ -134,10 +134,10 @@ impl Host {
         }
     }
 
-    /// Stops pausing, and lets go of what it would hold for ever.
-    pub fn wake_up(&mut self, scene: &mut Scene<'_>) {
+    /// See [`Leg::wake_up`].
+    pub fn wake_up(&mut self) {
         for leg in self.dial_backs.iter_mut().filter_map(|dial_back| dial_back.leg.as_mut()) {
-            leg.wake_up(scene);
+            leg.wake_up();
         }
     }
 

@@ -257,6 +257,11 @@ impl Network {
         }
     }
 
+    /// Whether the relay has let go of the stream.
+    pub fn is_abandoned(&self, id: StreamId) -> bool {
+        self.streams[id.0].relay_ends == 0
+    }
+
     /// Whether the network, not one of its ends, reset the stream.
     pub fn broken_by_fault(&self, id: StreamId) -> bool {
         self.streams[id.0].by_fault

@@ -52,6 +52,8 @@ pub struct Report {
     pub buffers_exhausted: u64,
     /// Payload bytes that went through a pipe.
     pub spliced_bytes: u64,
+    /// Times that a source was not read because its destination was behind.
+    pub stalls: u64,
     /// Microseconds of pacing.
     pub paced_us: u64,
     /// Virtual time that passed.
@@ -240,11 +242,8 @@ impl Run {
     fn calm_down(&mut self) {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
-        self.with_peers(|peers, scene| {
-            peers.hosts.iter_mut().for_each(|host| host.wake_up(scene));
-            peers.clients.iter_mut().for_each(|client| client.wake_up(scene));
-            false
-        });
+        self.hosts.iter_mut().for_each(Host::wake_up);
+        self.clients.iter_mut().for_each(Client::wake_up);
         self.until("links move and introductions end once it is calm", Duration::from_secs(1_500), |run| {
             run.clients
                 .iter()
@@ -320,6 +319,7 @@ impl Run {
         for shard in &mut self.shards {
             let snapshot = shard.snapshot();
             report.moves += snapshot.handoffs.received;
+            report.stalls += snapshot.stalls;
             report.paced_us += snapshot.paced_us;
             report.buffers_exhausted += snapshot.driver.buffers_exhausted;
             report.spliced_bytes += snapshot.driver.spliced_bytes;
