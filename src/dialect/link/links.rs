@@ -165,7 +165,6 @@ impl Links {
     }
 
     /// Whether there is no record and no id.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty() && self.iter().next().is_none()
     }

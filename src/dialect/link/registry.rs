@@ -138,7 +138,6 @@ impl Registry {
     }
 
     /// Whether nobody is registered and nothing depends on anybody.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.registrations.is_empty() && self.hosts.is_empty()
     }
