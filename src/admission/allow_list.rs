@@ -34,3 +34,26 @@ impl AllowList {
         self.keys.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_separated_by_commas_or_white_space_and_hashed_ones_dropped() {
+        let list = AllowList::parse(["a,b  c\n#d\t,,\r\ne#f", "g\n# h", ""]);
+        let keys = ["a", "b", "c", "e#f", "g", "h"];
+        assert!(keys.iter().all(|key| list.allows(key)));
+        assert_eq!(list.len(), keys.len());
+        assert!(!list.allows("d") && !list.allows("#d") && !list.allows("#") && !list.allows(""));
+    }
+
+    #[test]
+    fn an_empty_list_is_open_mode_and_no_other_is() {
+        for texts in [vec![], vec![""], vec![" ,\n", "#only #comments"]] {
+            let list = AllowList::parse(texts);
+            assert!(list.is_empty() && list.allows("anyone"));
+        }
+        assert!(!AllowList::parse(["someone"]).allows("anyone"));
+    }
+}

@@ -64,7 +64,7 @@ pub enum Event<'a> {
 }
 
 /// What the shard shall do. Carried out in order.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // Each variant names its fields.
 pub enum Action {
     /// Send a text message.

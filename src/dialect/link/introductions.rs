@@ -4,6 +4,8 @@
 //! relays, or when nothing has moved on it for too long. Its record stays until both ends have closed, because bytes that
 //! were received before are still paid for from its account.
 
+use std::num::NonZeroU64;
+
 use super::{
     Alarm, Letter, Link,
     id::LinkId,
@@ -79,7 +81,7 @@ impl Link {
         record.ends[Leg::Host as usize] = Some(host_end);
         record.state = State::Relaying;
         record.ledger.active_at = cx.now.at;
-        record.relaying_unix_ms = Some(cx.now.unix_ms);
+        record.relaying_unix_ms = NonZeroU64::new(cx.now.unix_ms.max(1));
         self.history.moved(State::Pending, State::Relaying);
         let (link, host) = (record.id, record.host);
         self.seats.change(host_end, Role::Relay(key));
@@ -109,9 +111,11 @@ impl Link {
         }
         let (link, ends, host, host_place) = (record.id, record.ends, record.host.take(), record.host_place);
         let usage_timer = record.usage_timer.take();
+        // Only an end that closes patiently may yet have to be cut.
+        let idle_timer = if reason.is_patient() { None } else { record.idle_timer.take() };
         self.history.closed(state, record, reason, cx.now);
         self.links.unname(link);
-        if let Some(timer) = usage_timer {
+        for timer in [usage_timer, idle_timer].into_iter().flatten() {
             cx.timers.cancel(timer);
         }
         for conn in ends.into_iter().flatten() {

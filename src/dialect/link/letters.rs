@@ -194,8 +194,9 @@ impl Link {
 
     /// Tells the homes of a control socket that it is gone, and stops what waits for it.
     pub(super) fn leave_homes(&mut self, cx: &mut Cx<'_>, conn: ConnId, control: Control, reason: Reason) {
-        for timer in [control.asked.map(|asked| asked.timer), control.gather.map(|gather| gather.timer)] {
-            timer.map(|timer| cx.timers.cancel(timer));
+        let timers = [control.asked.map(|asked| asked.timer), control.gather.map(|gather| gather.timer)];
+        for timer in timers.into_iter().flatten() {
+            cx.timers.cancel(timer);
         }
         let host = Remote { shard: self.place.shard, conn };
         for home in control.homes {

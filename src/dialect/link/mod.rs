@@ -103,6 +103,11 @@ impl Link {
         }
     }
 
+    /// Whether it keeps nothing of any connection, address or link: for invariants.
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty() && self.registry.is_empty() && self.links.is_empty()
+    }
+
     /// Takes an event.
     pub fn handle(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
         match event {

@@ -164,7 +164,6 @@ impl Seats {
     }
 
     /// Whether every seat is vacant.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.seats.iter().all(|seat| seat.role.is_none())
     }

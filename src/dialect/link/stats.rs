@@ -3,7 +3,7 @@
 //! Every shard gives a [`StatsPart`]; [`stats_json`] makes one answer of them. Promises that no address, key or IP appears,
 //! and no id that somebody could still accept.
 
-use std::{cmp::Reverse, collections::VecDeque, fmt};
+use std::{cmp::Reverse, collections::VecDeque, fmt, num::NonZeroU64};
 
 use super::{
     Link,
@@ -96,7 +96,7 @@ impl History {
         self.recently_closed.truncate(STATS_CLOSED_MAX - 1);
         self.recently_closed.push_front(ClosedLink {
             id: record.id,
-            relaying_unix_ms,
+            relaying_unix_ms: relaying_unix_ms.get(),
             closed_at: now.at,
             closed_unix_ms: now.unix_ms,
             reason: reason_name(reason),
@@ -150,7 +150,7 @@ impl Link {
                 id: record.id,
                 state: record.state,
                 started_unix_ms: record.started_unix_ms,
-                relaying_unix_ms: record.relaying_unix_ms,
+                relaying_unix_ms: record.relaying_unix_ms.map(NonZeroU64::get),
                 bytes: record.ledger.bytes,
                 quota: budget.used(rates, now.at).map(|used| (used, budget.throttled())),
             }
