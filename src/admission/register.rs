@@ -41,9 +41,7 @@ pub enum Refusal {
 /// Reads exactly `N` bytes of base64url without padding; `None` for any other spelling, as stray trailing bits.
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    // The length first: a name for N bytes has one length, and a longer one must not be decoded in part.
-    let exact = text.len() == base64::encoded_len(N, false)?;
-    (exact && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
 }
 
 /// Base64url without padding.
