@@ -129,6 +129,7 @@ pub struct Conn {
     /// The newest ping's answer, while the connection cannot take it.
     pub(super) pong: Option<Box<Control>>,
     pub(super) unread: Option<Box<Unread>>,
+    #[allow(clippy::box_collection, reason = "8 bytes for every connection instead of 24, for a vector that hardly any has")]
     pub(super) gathered: Option<Box<Vec<u8>>>,
     pub(super) guest: Option<Box<Guest>>,
 }
