@@ -168,3 +168,22 @@ impl Seats {
         self.seats.iter().all(|seat| seat.role.is_none())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_former_connection_finds_nothing() {
+        let opening = Opening { ip: IpAddr::from([192, 0, 2, 1]), host: "h".into(), moves: 0 };
+        let (first, second) = (ConnId { index: 3, generation: 1 }, ConnId { index: 3, generation: 2 });
+        let mut seats = Seats::default();
+        seats.open(first, opening.clone());
+        assert!(matches!(seats.take(first), Some(Role::New(_))));
+        seats.open(second, opening);
+        assert!(seats.get(first).is_none() && seats.get_mut(first).is_none());
+        assert!(seats.take(first).is_none() && seats.change(first, Role::Closing).is_none());
+        assert!(matches!(seats.get(second), Some(Role::New(_))));
+        assert!(seats.take(ConnId { index: 4, generation: 1 }).is_none());
+    }
+}

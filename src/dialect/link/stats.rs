@@ -40,7 +40,7 @@ pub struct StatsPart {
     gauges: Gauges,
     bytes: [u64; 2],
     live: Vec<LiveLink>,
-    closed: Vec<ClosedLink>,
+    pub(super) closed: Vec<ClosedLink>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -54,7 +54,7 @@ struct LiveLink {
 }
 
 #[derive(Clone, PartialEq, Debug)]
-struct ClosedLink {
+pub(super) struct ClosedLink {
     id: LinkId,
     relaying_unix_ms: u64,
     /// Orders what closed within one millisecond.

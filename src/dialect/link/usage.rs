@@ -26,7 +26,7 @@ impl Link {
     /// A link's usage has changed enough to be told.
     pub(super) fn on_usage(&mut self, cx: &mut Cx<'_>, key: LinkKey) {
         let Some(record) = self.links.get_mut(key) else { return };
-        if record.host.is_none() || !record.is_relaying() || record.usage_timer.is_some() {
+        if !record.is_relaying() || record.usage_timer.is_some() {
             return;
         }
         if cx.now.at >= record.usage_from {
