@@ -303,8 +303,8 @@ fn run_shard(
         tracing::warn!(
             shard = plan.number,
             errno,
-            "no private descriptor table (unshare(CLONE_FILES) refused, perhaps by a seccomp profile): all shards share \
-             one, and LimitNOFILE counts for all of them together"
+            "no private descriptor table (unshare(CLONE_FILES) refused, perhaps by a seccomp profile): all \
+             shards share one, and LimitNOFILE counts for all of them together"
         );
     }
     let listeners: Vec<Listener> = plan

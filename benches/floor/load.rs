@@ -257,7 +257,7 @@ impl Load {
 }
 
 fn is_client(place: usize) -> bool {
-    place % 2 == 0
+    place.is_multiple_of(2)
 }
 
 fn name_of(place: usize) -> String {

@@ -5,7 +5,8 @@
 //! cannot be guessed.
 //!
 //! ```text
-//! rrrrrrrr-rrrr-4ssr-vrrr-rrrrrrrrllll     r random, s shard (10 bits, then 2 random), l relay, v variant (and 2 random)
+//! rrrrrrrr-rrrr-4ssr-vrrr-rrrrrrrrllll
+//! r random, s shard (10 bits, then 2 random), l relay, v variant (and 2 random)
 //! ```
 
 use std::fmt;
