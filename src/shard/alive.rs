@@ -1,7 +1,8 @@
 //! Deadlines of connections: pings, the time without a role, and the shard's own alarms.
 //!
-//! Every connection has exactly one armed timer of its own ([`super::conn::Due`] says what for), so that none can be
-//! forgotten. A ping costs a timer, a few bytes and, only for a peer that has not answered, a look at TCP.
+//! Every connection has exactly one armed timer of its own ([`super::conn::Due`] says what for), so that none
+//! can be forgotten. A ping costs a timer, a few bytes and, only for a peer that has not answered, a look at
+//! TCP.
 
 use std::time::Duration;
 

@@ -4,7 +4,8 @@
 //! - [`Shard::finish`]: it is over: the socket goes now.
 //! - `on_ended`, `on_broken`: the peer's doing.
 //!
-//! A dialect hears of the end exactly once, at the first moment at which nothing can be sent on the connection any more.
+//! A dialect hears of the end exactly once, at the first moment at which nothing can be sent on the
+//! connection any more.
 
 use super::{
     Shard, Stage,
@@ -125,7 +126,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// The close handshake is over its time. One that is patient goes on while the peer still acknowledges what was sent before.
+    /// The close handshake is over its time. One that is patient goes on while the peer still acknowledges
+    /// what was sent before.
     pub(super) fn on_close_due(&mut self, id: ConnId) {
         let now = self.now.at;
         let acks = self.look_at_acks(id);
@@ -139,7 +141,8 @@ impl<D: Driver> Shard<D> {
         {
             self.arm(id, Due::Close, CLOSE_TIMEOUT.min(self.shared.settings.slow_peer));
         } else {
-            // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly with.
+            // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly
+            // with.
             self.finish(id, reason, outstanding);
         }
     }
