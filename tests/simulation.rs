@@ -63,6 +63,7 @@ fn prove_that_much_happened(reports: &[Report]) {
         ("moves", sum(|report| report.moves)),
         ("receives without a buffer", sum(|report| report.buffers_exhausted)),
         ("spliced bytes", sum(|report| report.spliced_bytes)),
+        ("stalls", sum(|report| report.stalls)),
         ("paced microseconds", sum(|report| report.paced_us)),
     ];
     println!("{} seeds: {sums:?}", reports.len());

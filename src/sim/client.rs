@@ -1,7 +1,7 @@
 //! A simulated Link client: resolves an address, asks for the relay, then is one end of the link.
 //!
-//! Promises that every answer of the relay is one that link.md allows at that point. Comes back for as many introductions as
-//! it was told.
+//! Promises that every answer of the relay is one that link.md allows at that point. Comes back for as many
+//! introductions as it was told.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -89,10 +89,10 @@ impl Client {
         }
     }
 
-    /// Stops pausing, and lets go of what it would hold for ever.
-    pub fn wake_up(&mut self, scene: &mut Scene<'_>) {
+    /// See [`Leg::wake_up`].
+    pub fn wake_up(&mut self) {
         if let Some(leg) = &mut self.leg {
-            leg.wake_up(scene);
+            leg.wake_up();
         }
     }
 
@@ -165,7 +165,7 @@ impl Client {
             self.stage = Stage::Gone;
             return;
         };
-        self.wire = Some(Wire::new(stream, PATH));
+        self.wire = Some(Wire::new(stream, PATH, scene.manners.zero_mask));
         self.text.clear();
         self.at_fault = false;
         // The request may follow the upgrade at once, in the same segment.
@@ -241,7 +241,8 @@ impl Client {
         }
     }
 
-    /// The relay closes a client that is not linked: its host went, or took its time, or the client broke the rules.
+    /// The relay closes a client that is not linked: its host went, or took its time, or the client broke the
+    /// rules.
     fn dismissed(&mut self, code: Option<u16>, scene: &mut Scene<'_>) {
         let explained = match (code, &self.stage) {
             (Some(1001), _) => scene.stopping,
@@ -283,7 +284,9 @@ impl Client {
         self.at_fault = true;
         self.excuse(Excuse::Broken, scene);
         let Some(wire) = &mut self.wire else { return };
-        match scene.dice.below(4) {
+        // While a dial-back is under way, `relaying` may cross a text, which then is payload.
+        let texts_are_control = !matches!(self.stage, Stage::Introduced(_));
+        match if texts_are_control { scene.dice.below(4) } else { 2 } {
             0 => wire.send_text("{\"type\":", scene.dice),
             1 => wire.send_text(&"x".repeat(5000), scene.dice),
             2 => wire.send_raw(&[0x82, 0x01, 0x00]),

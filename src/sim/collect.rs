@@ -1,8 +1,8 @@
 //! What a wait of the simulated driver does: submits what was asked for and finds completions.
 //!
-//! Continues [`SimDriver`]. Promises the order of a connection's completions: bytes before the end, everything received before
-//! `Stopped`, the parts of one receive next to each other. The order between connections is random. Never completes what the network
-//! has not done.
+//! Continues [`SimDriver`]. Promises the order of a connection's completions: bytes before the end,
+//! everything received before `Stopped`, the parts of one receive next to each other. The order between
+//! connections is random. Never completes what the network has not done.
 
 use super::{
     driver::{Accepting, Ready, ShutDown, SimDriver},
@@ -89,7 +89,8 @@ impl SimDriver {
         self.ready.push_back(Ready::Done(Completion::SendFailed { conn, error }));
     }
 
-    /// Reports what was sent, goes on with what waits, attempts what is fresh, and sends the FIN behind all of it.
+    /// Reports what was sent, goes on with what waits, attempts what is fresh, and sends the FIN behind all
+    /// of it.
     fn advance_sending(&mut self, conn: ConnId) {
         let SimDriver { slots, network, back, turn, .. } = self;
         let Some(of) = &mut slots[conn.index as usize].conn else { return };

@@ -1,7 +1,8 @@
 //! The one source of chance in a simulation.
 //!
-//! Holds a seeded generator and turns it into the few questions that the simulator asks. Everything drawn comes from
-//! here, in an order that only the seed decides, so that a seed replays its run exactly. Never reads anything else.
+//! Holds a seeded generator and turns it into the few questions that the simulator asks. Everything drawn
+//! comes from here, in an order that only the seed decides, so that a seed replays its run exactly. Never
+//! reads anything else.
 
 use rand_chacha::{
     ChaCha12Rng,

@@ -1,9 +1,9 @@
 //! The simulated driver: the contract of [`Driver`] over the virtual network.
 //!
-//! Holds one shard's connections, receive buffers and completions. Promises what the contract promises and, beyond it,
-//! nothing: what a real driver may do late, in parts or not at all, this one does late, in parts or not at all as often as
-//! the faults of the run say. A caller that breaks its side of the contract panics. Never waits: the harness takes a turn when
-//! [`SimDriver::poll`] finds something or a deadline has passed.
+//! Holds one shard's connections, receive buffers and completions. Promises what the contract promises and,
+//! beyond it, nothing: what a real driver may do late, in parts or not at all, this one does late, in parts
+//! or not at all as often as the faults of the run say. A caller that breaks its side of the contract panics.
+//! Never waits: the harness takes a turn when [`SimDriver::poll`] finds something or a deadline has passed.
 
 use std::{collections::VecDeque, io, ops::Range};
 
@@ -113,7 +113,8 @@ impl SimDriver {
         self.slots.iter().filter(|slot| slot.conn.is_some()).count()
     }
 
-    /// Checks the driver's own sums: every buffer that is out is with the caller, in a completion or in a send queue.
+    /// Checks the driver's own sums: every buffer that is out is with the caller, in a completion or in a
+    /// send queue.
     pub fn invariants(&self) {
         assert_eq!(self.lent, 0, "a chunk is held over the end of a turn");
         let waiting = |ready: &&Ready| matches!(ready, Ready::Done(Completion::Received { .. }));

@@ -1,8 +1,8 @@
 //! What may go wrong in a run, and how often.
 //!
-//! Each seed enables its own subset of the faults at its own rates: a run with everything at once hides what a
-//! run with one fault shows. Rates are in millionths, drawn once per run; [`Faults::calm`] turns everything off for the end of
-//! a run, where whatever is still open has to move again.
+//! Each seed enables its own subset of the faults at its own rates: a run with everything at once hides what
+//! a run with one fault shows. Rates are in millionths, drawn once per run; [`Faults::calm`] turns everything
+//! off for the end of a run, where whatever is still open has to move again.
 
 use super::dice::Dice;
 
@@ -46,8 +46,8 @@ pub struct Faults {
 /// What does not change during a run: the shape of the drivers and of the network.
 #[derive(Clone, Debug)]
 pub struct Terrain {
-    /// Whether sends are written when they are asked for and receives taken when they are delivered, as readiness
-    /// drivers do, or both at the next wait, as completion drivers do.
+    /// Whether sends are written when they are asked for and receives taken when they are delivered, as
+    /// readiness drivers do, or both at the next wait, as completion drivers do.
     pub eager: bool,
     /// Receive buffers of a shard.
     pub buffers: usize,
@@ -62,8 +62,8 @@ pub struct Terrain {
 impl Faults {
     /// The faults of a run.
     pub fn draw(dice: &mut Dice) -> Faults {
-        // Half of the faults are off in any run. Those that can end a connection by themselves are off more often: without
-        // them every close has to be explained.
+        // Half of the faults are off in any run. Those that can end a connection by themselves are off more
+        // often: without them every close has to be explained.
         let rate =
             |most: usize, dice: &mut Dice| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
         let rare =

@@ -1,7 +1,8 @@
-//! A simulated Link host: registers an address, dials back for every client that asks, and is the other end of the links.
+//! A simulated Link host: registers an address, dials back for every client that asks, and is the other end
+//! of the links.
 //!
-//! Holds the control socket and one socket per dial-back. Promises that every answer of the relay is one that link.md allows at that
-//! point. Comes back when its control socket is gone.
+//! Holds the control socket and one socket per dial-back. Promises that every answer of the relay is one that
+//! link.md allows at that point. Comes back when its control socket is gone.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -133,10 +134,10 @@ impl Host {
         }
     }
 
-    /// Stops pausing, and lets go of what it would hold for ever.
-    pub fn wake_up(&mut self, scene: &mut Scene<'_>) {
+    /// See [`Leg::wake_up`].
+    pub fn wake_up(&mut self) {
         for leg in self.dial_backs.iter_mut().filter_map(|dial_back| dial_back.leg.as_mut()) {
-            leg.wake_up(scene);
+            leg.wake_up();
         }
     }
 
@@ -190,7 +191,7 @@ impl Host {
         // A newer time stamp than that of every socket before.
         let stamp = self.controls.iter().map(|control| control.stamp).max().unwrap_or(0);
         self.controls.push(Control {
-            wire: Wire::new(stream, PATH),
+            wire: Wire::new(stream, PATH, scene.manners.zero_mask),
             text: Vec::new(),
             next: 0,
             stamp,
@@ -337,7 +338,7 @@ impl Control {
 
 impl DialBack {
     fn new(peer: SocketAddr, link: String, scene: &mut Scene<'_>) -> Option<DialBack> {
-        let mut wire = Wire::new(scene.network.connect(peer)?, PATH);
+        let mut wire = Wire::new(scene.network.connect(peer)?, PATH, scene.manners.zero_mask);
         wire.send_text(&json!({"type": "accept", "linkId": link}).to_string(), scene.dice);
         Some(DialBack { link, wire: Some(wire), leg: None, text: Vec::new(), dismissed: false })
     }

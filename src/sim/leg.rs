@@ -1,7 +1,7 @@
 //! One end of a relayed link: sends patterned messages, checks what the other end's became.
 //!
-//! Holds the socket from `relaying` on. Promises that every byte, message type, message boundary and close code that arrives is one that
-//! the link's truth explains. Never sends a byte without noting it there first.
+//! Holds the socket from `relaying` on. Promises that every byte, message type, message boundary and close
+//! code that arrives is one that the link's truth explains. Never sends a byte without noting it there first.
 
 use std::time::Duration;
 
@@ -108,6 +108,10 @@ impl Leg {
 
     /// One step. Returns whether anything moved.
     pub fn step(&mut self, scene: &mut Scene<'_>) -> bool {
+        if self.mood == Mood::Vanished && scene.network.is_abandoned(self.wire.stream) {
+            // The relay found out.
+            self.go(scene, false);
+        }
         if matches!(self.mood, Mood::Gone | Mood::Vanished) {
             return false;
         }
@@ -258,11 +262,8 @@ impl Leg {
         }
     }
 
-    /// Lets go of a socket that would stay for ever.
-    pub fn wake_up(&mut self, scene: &mut Scene<'_>) {
-        if self.mood == Mood::Vanished {
-            self.go(scene, true);
-        }
+    /// Ends a pause. Who has vanished stays so: the relay has to find out by itself.
+    pub fn wake_up(&mut self) {
         self.paused_until = Time(0);
     }
 

@@ -1,7 +1,7 @@
 //! How the peers of a run behave, and what every one of them works with.
 //!
-//! As with the faults, each seed draws its own mix: a run of patient peers with large messages finds other things than one of
-//! peers that hang up. Rates are in millionths per step of a peer.
+//! As with the faults, each seed draws its own mix: a run of patient peers with large messages finds other
+//! things than one of peers that hang up. Rates are in millionths per step of a peer.
 
 use super::{
     dice::Dice,
@@ -19,6 +19,8 @@ pub struct Manners {
     pub payload_bytes: usize,
     /// Bytes queued on a socket above which its peer writes no more.
     pub backlog_bytes: usize,
+    /// A frame's mask is all zeros.
+    pub zero_mask: u32,
     /// A message is sent in several frames.
     pub fragment: u32,
     /// A ping is sent.
@@ -50,9 +52,12 @@ impl Manners {
         let (fragment, ping, pause, sip) = (rate(900_000), rate(50_000), rate(5_000), rate(900_000));
         let (close, end, reset, vanish) = (rate(3_000), rate(1_000), rate(1_000), rate(500));
         let (misbehave, take_over, ask) = (rate(500), rate(1_000), rate(20_000));
+        // Few runs have frames so large that they leave by a pipe; those are made of them.
+        let bulky = dice.chance(150_000);
         Manners {
-            message_bytes_max: dice.size(100_000),
-            payload_bytes: dice.between(1_000, 150_000),
+            message_bytes_max: if bulky { 400_000 } else { dice.size(100_000) },
+            payload_bytes: if bulky { 800_000 } else { dice.between(1_000, 150_000) },
+            zero_mask: if bulky { 900_000 } else { 200_000 },
             backlog_bytes: dice.size(50_000),
             fragment,
             ping,

@@ -1,8 +1,9 @@
 //! The virtual network: streams of bytes between peers and shards, and the virtual clock.
 //!
-//! Holds every stream, the shards' accept queues, posts and wake-ups, both clocks, and the dice of the faults. A stream
-//! behaves as TCP does for the two who hold its ends: ordered, bounded by a window, ended by a FIN behind the last byte, or reset. It
-//! never looks at the bytes. One network is shared by all drivers and peers of one run, on one thread.
+//! Holds every stream, the shards' accept queues, posts and wake-ups, both clocks, and the dice of the
+//! faults. A stream behaves as TCP does for the two who hold its ends: ordered, bounded by a window, ended by
+//! a FIN behind the last byte, or reset. It never looks at the bytes. One network is shared by all drivers
+//! and peers of one run, on one thread.
 
 use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -256,6 +257,11 @@ impl Network {
         }
     }
 
+    /// Whether the relay has let go of the stream.
+    pub fn is_abandoned(&self, id: StreamId) -> bool {
+        self.streams[id.0].relay_ends == 0
+    }
+
     /// Whether the network, not one of its ends, reset the stream.
     pub fn broken_by_fault(&self, id: StreamId) -> bool {
         self.streams[id.0].by_fault
@@ -337,7 +343,8 @@ impl Network {
         self.streams[id.0].to_peer.ended = true;
     }
 
-    /// A shard closes its descriptor; the last one ends the stream. Unread bytes turn the end into a reset, as TCP has it.
+    /// A shard closes its descriptor; the last one ends the stream. Unread bytes turn the end into a reset,
+    /// as TCP has it.
     pub(super) fn let_go(&mut self, id: StreamId, reset: bool) {
         let stream = &mut self.streams[id.0];
         stream.relay_ends -= 1;

@@ -1,8 +1,9 @@
 //! The send queue of one simulated connection.
 //!
-//! Holds what was asked to be sent and not yet taken by the network, in order: pieces that wait for their first attempt, a first
-//! attempt whose completion is not due, and what was left of it, on the heap. Promises that pieces leave in order and that every
-//! receive buffer comes back by [`Outbox::report`] or [`Outbox::discard`]. Never decides when: the driver does.
+//! Holds what was asked to be sent and not yet taken by the network, in order: pieces that wait for their
+//! first attempt, a first attempt whose completion is not due, and what was left of it, on the heap. Promises
+//! that pieces leave in order and that every receive buffer comes back by [`Outbox::report`] or
+//! [`Outbox::discard`]. Never decides when: the driver does.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -85,8 +86,8 @@ impl Outbox {
         self.fresh.push(Piece::Bytes(bytes));
     }
 
-    /// The first attempt of everything fresh, to be reported at `due`. Behind a heap that waits already there is no
-    /// attempt: the bytes join it and their buffers, added to `back`, are free.
+    /// The first attempt of everything fresh, to be reported at `due`. Behind a heap that waits already there
+    /// is no attempt: the bytes join it and their buffers, added to `back`, are free.
     pub(super) fn launch(
         &mut self,
         network: &mut Network,
@@ -154,8 +155,8 @@ impl Outbox {
         attempt.taken
     }
 
-    /// Drops everything. Buffers that were not offered to the network, added to `back`, are free; those of an attempt
-    /// under way are returned with the turn at which they will be.
+    /// Drops everything. Buffers that were not offered to the network, added to `back`, are free; those of an
+    /// attempt under way are returned with the turn at which they will be.
     pub(super) fn discard(&mut self, back: &mut Vec<u32>) -> Option<(u64, Vec<u32>)> {
         for piece in self.fresh.drain(..) {
             if let Piece::Buffer(buffer, _) = piece {

@@ -1,7 +1,8 @@
 //! The receive buffers and pipes of one simulated driver.
 //!
-//! Holds them and who has them. Promises that a buffer is lent once at a time and that what comes back is scribbled over, so that
-//! whoever still looks at it sees rubbish. A buffer that is given back twice, or never, is a panic.
+//! Holds them and who has them. Promises that a buffer is lent once at a time and that what comes back is
+//! scribbled over, so that whoever still looks at it sees rubbish. A buffer that is given back twice, or
+//! never, is a panic.
 
 use super::dice::Dice;
 use crate::driver::{Chunk, HEADROOM};

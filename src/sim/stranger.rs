@@ -1,6 +1,7 @@
 //! A simulated peer that is no Link client: a probe, a scanner, someone who says nothing.
 //!
-//! Promises that the relay answers a request with a whole response and is rid of everyone else by its deadlines.
+//! Promises that the relay answers a request with a whole response and is rid of everyone else by its
+//! deadlines.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -65,11 +65,11 @@ impl Echo {
                         self.driver.read(conn, how);
                     }
                 }
-                Completion::Sent { conn, .. } if self.driver.queued(conn) == 0 => {
-                    if self.conns.contains_key(&conn) {
-                        self.conns.insert(conn, self.how());
-                        self.driver.read(conn, self.how());
-                    }
+                Completion::Sent { conn, .. }
+                    if self.driver.queued(conn) == 0 && self.conns.contains_key(&conn) =>
+                {
+                    self.conns.insert(conn, self.how());
+                    self.driver.read(conn, self.how());
                 }
                 Completion::Ended { conn, error } => {
                     self.conns.remove(&conn);

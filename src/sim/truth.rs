@@ -1,7 +1,8 @@
 //! What really happened on every link: the measure of what the relay did.
 //!
-//! Holds, per link and direction, what its sender wrote and what its receiver got. Content is a function of link, direction and
-//! offset, so a byte that is lost, doubled, moved or changed is found where it arrives. Never knows what the relay thinks.
+//! Holds, per link and direction, what its sender wrote and what its receiver got. Content is a function of
+//! link, direction and offset, so a byte that is lost, doubled, moved or changed is found where it arrives.
+//! Never knows what the relay thinks.
 
 use std::collections::HashMap;
 

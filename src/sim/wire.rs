@@ -1,8 +1,9 @@
 //! A WebSocket client over the virtual network, strict about what it is sent.
 //!
-//! Holds one stream's bytes on their way out and in. Speaks the client's side of RFC 6455 by its own reading of
-//! it, not with the product's code, so that the two check each other. Promises that a server's frame which the RFC does not
-//! allow, or a pong that answers no ping of ours, is a panic. Never acts by itself, except that it answers pings.
+//! Holds one stream's bytes on their way out and in. Speaks the client's side of RFC 6455 by its own reading
+//! of it, not with the product's code, so that the two check each other. Promises that a server's frame which
+//! the RFC does not allow, or a pong that answers no ping of ours, is a panic. Never acts by itself, except
+//! that it answers pings.
 
 use std::collections::VecDeque;
 
@@ -58,12 +59,14 @@ pub struct Wire {
     /// Bytes left of the data frame that is being received, and whether it ends its message.
     frame: Option<(u64, bool)>,
     pings: VecDeque<Vec<u8>>,
+    /// How often a mask is all zeros, in millionths.
+    zero_mask: u32,
     shut: bool,
 }
 
 impl Wire {
-    /// Upgrades a stream at `path`.
-    pub fn new(stream: StreamId, path: &str) -> Wire {
+    /// Upgrades a stream at `path`; `zero_mask` of a million frames will have a mask of zeros.
+    pub fn new(stream: StreamId, path: &str, zero_mask: u32) -> Wire {
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -76,6 +79,7 @@ impl Wire {
             message: None,
             frame: None,
             pings: VecDeque::new(),
+            zero_mask,
             shut: false,
         }
     }
@@ -100,7 +104,7 @@ impl Wire {
     /// Queues a frame.
     pub fn send_frame(&mut self, opcode: u8, last: bool, payload: &[u8], dice: &mut Dice) {
         // A mask of zeros is a mask; some clients use no other, and the relay has a way of its own for it.
-        let mask = if dice.chance(250_000) { [0; 4] } else { (dice.bits() as u32).to_le_bytes() };
+        let mask = if dice.chance(self.zero_mask) { [0; 4] } else { (dice.bits() as u32).to_le_bytes() };
         let mut frame = vec![u8::from(last) << 7 | opcode];
         match payload.len() {
             len @ 0..=125 => frame.push(0x80 | len as u8),

@@ -1,8 +1,8 @@
 //! What this dialect knows of each connection: its role, and what the role needs.
 //!
-//! Holds one small seat per connection, dense by [`ConnId::index`]. Promises that a name of a former connection finds
-//! nothing. What only a `new` or a control socket needs is boxed and goes with the role: the two ends of a relaying link,
-//! which are nearly all connections, cost a seat each.
+//! Holds one small seat per connection, dense by [`ConnId::index`]. Promises that a name of a former
+//! connection finds nothing. What only a `new` or a control socket needs is boxed and goes with the role: the
+//! two ends of a relaying link, which are nearly all connections, cost a seat each.
 
 use std::{mem::size_of, net::IpAddr};
 
@@ -164,7 +164,6 @@ impl Seats {
     }
 
     /// Whether every seat is vacant.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.seats.iter().all(|seat| seat.role.is_none())
     }

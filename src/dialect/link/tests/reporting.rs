@@ -147,7 +147,8 @@ fn a_host_that_is_gone_hears_no_news() {
     }
 }
 
-/// A control socket on shard 0 with a relaying link on each of the shards 0 to 2, and the host's ends of them.
+/// A control socket on shard 0 with a relaying link on each of the shards 0 to 2, and the host's ends of
+/// them.
 fn with_links_on_three_shards(net: &mut Net) -> (Sock, Vec<(String, Sock)>) {
     let identities: Vec<Identity> = (0..3).map(|shard| Identity::at_home_on(net, shard, 0)).collect();
     let host = registered(net, &identities[0]);
