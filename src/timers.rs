@@ -1,11 +1,12 @@
 //! The timer wheel: many deadlines, most of them never reached.
 //!
-//! Pure: told the time, never reads it. Hierarchical, one millisecond a tick; arming and cancelling are O(1), a turn
-//! without a due timer costs a comparison. A timer moves down at most once per level, so a 30 s timer is touched
-//! three times in all, and nothing wakes the shard in between.
+//! Pure: told the time, never reads it. Hierarchical, one millisecond a tick; arming and cancelling are
+//! O(1), a turn without a due timer costs a comparison. A timer moves down at most once per level, so a 30
+//! s timer is touched three times in all, and nothing wakes the shard in between.
 //!
-//! Promises that no timer fires early. A deadline is rounded up to a whole millisecond, so one may fire up to a
-//! millisecond late. Never goes back: the times given to [`Wheel::pop`] may stand still but not decrease.
+//! Promises that no timer fires early. A deadline is rounded up to a whole millisecond, so one may fire up
+//! to a millisecond late. Never goes back: the times given to [`Wheel::pop`] may stand still but not
+//! decrease.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -35,11 +36,12 @@ pub struct TimerId {
 
 /// The wheel.
 ///
-/// Level `l` holds timers whose tick first differs from `elapsed` in its `l`-th group of six bits, in the list of
-/// that group's value.
+/// Level `l` holds timers whose tick first differs from `elapsed` in its `l`-th group of six bits, in the
+/// list of that group's value.
 ///
-/// Invariant: every armed timer's tick is above `elapsed`, except in the list `DUE`; hence on every level only lists
-/// above `elapsed`'s own group are occupied, and the lowest list of the lowest level is the next to come.
+/// Invariant: every armed timer's tick is above `elapsed`, except in the list `DUE`; hence on every level
+/// only lists above `elapsed`'s own group are occupied, and the lowest list of the lowest level is the next
+/// to come.
 pub struct Wheel {
     /// The tick up to which lists were emptied.
     elapsed: u64,
@@ -107,8 +109,9 @@ impl Wheel {
         }
     }
 
-    /// A time at or before the earliest deadline (never later than it, rounded up to a tick, and always moving on when
-    /// turns are taken at it); the time last told for timers that are due already; `None` without timers.
+    /// A time at or before the earliest deadline (never later than it, rounded up to a tick, and always
+    /// moving on when turns are taken at it); the time last told for timers that are due already; `None`
+    /// without timers.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.heads[DUE as usize] != NONE {
             return Some(self.told);
@@ -302,164 +305,4 @@ const _: () = assert!(size_of::<Entry>() <= 48);
 const _: () = assert!(size_of::<Option<TimerId>>() == 8);
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn ms(ms: u64) -> Time {
-        Time(ms * 1000)
-    }
-
-    /// Takes turns at `next_deadline` only; returns what fired when, and the number of turns.
-    fn run(wheel: &mut Wheel) -> (Vec<(Time, Alarm)>, usize) {
-        let (mut fired, mut turns) = (Vec::new(), 0);
-        while let Some(at) = wheel.next_deadline() {
-            turns += 1;
-            while let Some(alarm) = wheel.pop(at) {
-                fired.push((at, alarm));
-            }
-            assert!(wheel.next_deadline().is_none_or(|next| next > at));
-        }
-        (fired, turns)
-    }
-
-    #[test]
-    fn fires_in_order_at_the_tick_and_wakes_a_few_times_only() {
-        let mut wheel = Wheel::new(ms(5));
-        for at in [30_005, 6, 70, 5_000, 4_101, 4_100, 300_000, 86_400_000] {
-            wheel.arm(ms(at), Alarm::Shard(at as u32));
-        }
-        let (fired, turns) = run(&mut wheel);
-        let times: Vec<u64> = fired.iter().map(|(at, _)| at.0 / 1000).collect();
-        assert_eq!(times, [6, 70, 4_100, 4_101, 5_000, 30_005, 300_000, 86_400_000]);
-        assert!(fired.iter().all(|(at, alarm)| *alarm == Alarm::Shard((at.0 / 1000) as u32)));
-        assert!(turns <= 8 * 4, "{turns} turns");
-    }
-
-    #[test]
-    fn a_deadline_within_a_tick_is_rounded_up_and_one_in_the_past_is_due_at_once() {
-        let mut wheel = Wheel::new(Time(1_500));
-        wheel.arm(Time(1_501), Alarm::Shard(1));
-        wheel.arm(Time(1_500), Alarm::Shard(2));
-        wheel.arm(Time(0), Alarm::Shard(3));
-        assert_eq!(wheel.next_deadline(), Some(Time(1_500)));
-        assert_eq!(wheel.pop(Time(1_500)), Some(Alarm::Shard(2)));
-        assert_eq!(wheel.pop(Time(1_500)), Some(Alarm::Shard(3)));
-        assert_eq!(wheel.pop(Time(1_999)), None);
-        assert_eq!(wheel.pop(Time(2_000)), Some(Alarm::Shard(1)));
-        assert!(wheel.is_empty());
-    }
-
-    #[test]
-    fn a_stale_id_cancels_nothing() {
-        let mut wheel = Wheel::default();
-        let first = wheel.arm(ms(1), Alarm::Shard(1));
-        assert_eq!(wheel.pop(ms(1)), Some(Alarm::Shard(1)));
-        let second = wheel.arm(ms(2), Alarm::Shard(2));
-        assert_eq!(first.index, second.index);
-        wheel.cancel(first);
-        assert_eq!(wheel.len(), 1);
-        wheel.cancel(second);
-        wheel.cancel(second);
-        assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
-    }
-
-    #[test]
-    fn the_farthest_deadline_fits_and_a_clock_that_jumps_fires_everything_once() {
-        let mut wheel = Wheel::new(ms(77));
-        wheel.arm(Time(u64::MAX), Alarm::Shard(0));
-        let soon: Vec<u64> = (0..40).map(|power| 1 << power).collect();
-        for at in &soon {
-            wheel.arm(Time(*at), Alarm::Shard(1));
-        }
-        let fired = std::iter::from_fn(|| wheel.pop(Time(1 << 60))).count();
-        assert_eq!((fired, wheel.len()), (soon.len(), 1));
-        assert!(wheel.next_deadline() > Some(Time(1 << 60)));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Deed {
-        Arm(i64),
-        Cancel(usize),
-        Turn(u64),
-        TurnAtDeadline,
-    }
-
-    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-        let far = (0u32..36).prop_flat_map(|bits| 0..=(1i64 << bits));
-        let deed = prop_oneof![
-            5 => prop_oneof![far.clone(), -5_000..5_000i64].prop_map(Deed::Arm),
-            2 => any::<usize>().prop_map(Deed::Cancel),
-            2 => far.prop_map(|span| Deed::Turn(span as u64 / 8)),
-            2 => Just(Deed::TurnAtDeadline),
-        ];
-        proptest::collection::vec(deed, 1..200)
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_an_ordered_map(start in 0u64..1 << 40, deeds in deeds()) {
-            let mut now = Time(start);
-            let mut wheel = Wheel::new(now);
-            // Fires at (tick, number); armed timers' ids beside.
-            let mut oracle: BTreeMap<(u64, u32), TimerId> = BTreeMap::new();
-            let mut ids: Vec<TimerId> = Vec::new();
-            for deed in deeds {
-                match deed {
-                    Deed::Arm(span) => {
-                        let at = Time(now.0.saturating_add_signed(span));
-                        let number = ids.len() as u32;
-                        let id = wheel.arm(at, Alarm::Shard(number));
-                        let tick = if at <= now { 0 } else { at.0.div_ceil(1000) };
-                        oracle.insert((tick, number), id);
-                        ids.push(id);
-                    }
-                    Deed::Cancel(pick) if !ids.is_empty() => {
-                        let id = ids[pick % ids.len()];
-                        wheel.cancel(id);
-                        oracle.retain(|_, armed| *armed != id);
-                    }
-                    Deed::Cancel(_) => {}
-                    Deed::Turn(_) | Deed::TurnAtDeadline => {
-                        now = match deed {
-                            Deed::Turn(span) => Time(now.0 + span),
-                            _ => wheel.next_deadline().unwrap_or(now),
-                        };
-                        let mut fired = 0;
-                        let mut last_tick = 0;
-                        while let Some(Alarm::Shard(number)) = wheel.pop(now) {
-                            let due = oracle.iter().find(|((_, armed), _)| *armed == number);
-                            let key = *due.expect("fired once, and only if armed").0;
-                            prop_assert!(key.0 <= now.0 / 1000, "fired early");
-                            prop_assert!(key.0 >= last_tick, "fired out of order");
-                            last_tick = key.0;
-                            oracle.remove(&key);
-                            fired += 1;
-                        }
-                        let late = oracle.keys().next().is_some_and(|(tick, _)| *tick <= now.0 / 1000);
-                        prop_assert!(!late, "missed a timer after firing {fired}");
-                    }
-                }
-                prop_assert_eq!(wheel.len(), oracle.len());
-                let first = oracle.keys().next().map(|(tick, _)| Time((tick * 1000).max(now.0)));
-                prop_assert_eq!(wheel.next_deadline().is_some(), first.is_some());
-                prop_assert!(wheel.next_deadline() <= first);
-            }
-        }
-    }
-
-    #[test]
-    fn a_million_timers_are_armed_cancelled_and_fired() {
-        let mut wheel = Wheel::default();
-        let ids: Vec<TimerId> =
-            (0..1_000_000u32).map(|n| wheel.arm(ms(u64::from(n % 30_011) + 1), Alarm::Shard(n))).collect();
-        ids.iter().step_by(2).for_each(|id| wheel.cancel(*id));
-        let (fired, turns) = run(&mut wheel);
-        assert_eq!(fired.len(), 500_000);
-        assert!(turns <= 30_011 + 30_011 / 64 * 2, "{turns} turns");
-        assert_eq!(wheel.entries.len(), 1_000_000);
-    }
-}
+mod tests;

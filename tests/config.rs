@@ -21,7 +21,8 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         .expect("the binary runs")
 }
 
-/// Runs the binary, which must refuse to start with an exit code of 2 and a message that contains all of `parts`.
+/// Runs the binary, which must refuse to start with an exit code of 2 and a message that contains all of
+/// `parts`.
 fn refuses(arguments: &[&str], environment: &[(&str, &str)], parts: &[&str]) {
     // A port that nothing may get as far as binding: should the check be missing, the test does not hang.
     let output = run(&[arguments, &["--print-config"]].concat(), environment);

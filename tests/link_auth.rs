@@ -219,7 +219,7 @@ fn sighup_reads_the_list_again_and_closes_those_who_are_off_it() {
         let gone = file.path().with_extension("gone");
         std::fs::rename(file.path(), &gone).expect("a file can be renamed");
         relay.signal("HUP");
-        relay.logged(&["ERROR", &file.path().display().to_string()]);
+        relay.logged(&[&file.path().display().to_string()]);
         std::fs::rename(&gone, file.path()).expect("a file can be renamed");
         hosts[2].join::<Peer, Peer>(&relay).check();
         answers(&relay, "never listed", &Keys::new().register(&relay.origin(), unix_ms()), 4010);

@@ -1,4 +1,5 @@
-//! Real clients: a host and a client by npm `ws` do the whole introduction and move 100 MB each way (`tests/node`).
+//! Real clients: a host and a client by npm `ws` do the whole introduction and move 100 MB each way
+//! (`tests/node`).
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! RFC 6455 as the relay keeps it: on sockets that it reads itself, and on relayed ones that it only passes on.
+//! RFC 6455 as the relay keeps it: on sockets that it reads itself, and on relayed ones that it only passes
+//! on.
 
 mod support;
 
@@ -261,7 +262,8 @@ fn a_message_may_have_16_mib_and_no_byte_more() {
             assert_eq!(bulk::hash(&arrived), bulk::hash(&payload));
             sender.join().expect("no panic").expect("the relay took it");
         }
-        // The count starts anew with each message: a third would be over otherwise. Now one byte more, by header alone.
+        // The count starts anew with each message: a third would be over otherwise. Now one byte more, by
+        // header alone.
         for too_big in [
             client_header(FIN | BINARY, MASK, MESSAGE_MAX as u64 + 1),
             client_header(BINARY, MASK, u64::MAX >> 1),

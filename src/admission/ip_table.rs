@@ -117,3 +117,85 @@ impl IpTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("tests write addresses")
+    }
+
+    fn numbered(number: u32) -> IpAddr {
+        IpAddr::from(number.to_be_bytes())
+    }
+
+    fn invariants(table: &IpTable) {
+        assert!(table.windows.len() <= table.order.len() && table.order.len() <= table.entries_max);
+        for (key, window) in &table.windows {
+            assert!(table.order.contains(&(window.start, *key)));
+        }
+    }
+
+    #[test]
+    fn a_window_grants_its_number_and_the_next_one_again() {
+        let mut table = IpTable::new(2);
+        let start = Time(7);
+        let charge = |table: &mut IpTable, after_ms: u64| {
+            table.charge(ip("192.0.2.1"), start + Duration::from_millis(after_ms))
+        };
+        let granted: Vec<bool> =
+            [0, 1, 2, 59_999, 60_000, 60_001, 119_999, 120_000].map(|ms| charge(&mut table, ms)).into();
+        assert_eq!(granted, [true, true, false, false, true, true, false, true]);
+    }
+
+    #[test]
+    fn addresses_count_apart_and_networks_of_ipv6_together() {
+        let mut table = IpTable::new(1);
+        for (address, granted) in [
+            ("192.0.2.1", true),
+            ("192.0.2.2", true),
+            ("::ffff:192.0.2.1", false),
+            ("2001:db8::1", true),
+            ("2001:db8::ffff:ffff:ffff:ffff", false),
+            ("2001:db8:0:1::1", true),
+        ] {
+            assert_eq!(table.charge(ip(address), Time(0)), granted, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_budget_of_zero_is_none() {
+        let mut table = IpTable::new(0);
+        assert!((0..1000).all(|_| table.charge(ip("192.0.2.1"), Time(0))));
+        assert_eq!(table.windows.len(), 0);
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_window_is_forgotten_and_counted() {
+        let mut table = IpTable::with_bound(1, 3);
+        for number in 0..4 {
+            assert!(table.charge(numbered(number), Time(u64::from(number))));
+            invariants(&table);
+        }
+        assert_eq!((table.windows.len(), table.evicted()), (3, 1));
+        // The forgotten one starts anew, the youngest is still remembered.
+        assert!(table.charge(numbered(0), Time(5)));
+        assert!(!table.charge(numbered(3), Time(6)));
+    }
+
+    #[test]
+    fn old_windows_go_as_new_ones_come() {
+        let mut table = IpTable::with_bound(1, 1000);
+        for number in 0..900 {
+            table.charge(numbered(number), Time(0));
+        }
+        let later = Time(0) + WINDOW;
+        for number in 0..300 {
+            // Among them ones that are remembered from before, and new ones.
+            assert!(table.charge(numbered(number * 7), later));
+            invariants(&table);
+        }
+        assert_eq!((table.windows.len(), table.order.len(), table.evicted()), (300, 300, 0));
+    }
+}

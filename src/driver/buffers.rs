@@ -1,8 +1,8 @@
 //! The receive buffers of one driver.
 //!
-//! Holds a fixed number of equal buffers in one allocation, each with [`HEADROOM`] bytes in front, and who has each of
-//! them. Promises that a buffer has one owner at a time: the pool, the kernel, or whoever holds the chunk made of it.
-//! Never grows, and never makes a reference to memory that the kernel may write to.
+//! Holds a fixed number of equal buffers in one allocation, each with [`HEADROOM`] bytes in front, and who
+//! has each of them. Promises that a buffer has one owner at a time: the pool, the kernel, or whoever holds
+//! the chunk made of it. Never grows, and never makes a reference to memory that the kernel may write to.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
@@ -17,12 +17,13 @@ use super::{Chunk, HEADROOM};
 pub struct PoolOptions {
     /// Buffers, rounded up to a power of two, at most 32768. The epoll driver needs one and ignores this.
     pub buffers: u32,
-    /// Bytes of each. The epoll driver reads into at least [`EPOLL_BUFFER_BYTES`].
+    /// Bytes of each. The epoll driver reads into at least 64 KiB, so that a frame of that size costs about
+    /// one system call.
     pub buffer_bytes: u32,
 }
 
-/// What the epoll driver reads at most at once: large enough that a 64 KiB frame costs about one system call.
-pub const EPOLL_BUFFER_BYTES: u32 = 64 * 1024;
+/// Least that the epoll driver offers to a read.
+pub(super) const EPOLL_BUFFER_BYTES: u32 = 64 * 1024;
 
 impl Default for PoolOptions {
     /// About 1 MiB: it stays in the second-level cache, which measured 30 % cheaper than 4 MiB.
@@ -122,8 +123,8 @@ impl Pool {
         self.free.push(buffer);
     }
 
-    /// Checked in every build: were it false, the kernel would write into memory that somebody reads, corruption
-    /// far from here instead of a crash.
+    /// Checked in every build: were it false, the kernel would write into memory that somebody reads,
+    /// corruption far from here instead of a crash.
     fn pass(&mut self, buffer: u32, from: Owner, to: Owner) {
         let owner = &mut self.owners[buffer as usize];
         assert_eq!(*owner, from, "receive buffer {buffer} was to pass to {to:?}");
@@ -133,7 +134,8 @@ impl Pool {
     /// Where the received bytes of a buffer begin.
     pub(super) fn address(&self, buffer: u32) -> *mut u8 {
         assert!((buffer as usize) < self.count());
-        // SAFETY: `buffer` is below the count, so the offset lies within the allocation of `count * stride` bytes.
+        // SAFETY: `buffer` is below the count, so the offset lies within the allocation of `count * stride`
+        // bytes.
         unsafe { self.memory.as_ptr().add(buffer as usize * self.stride + HEADROOM) }
     }
 
@@ -141,14 +143,15 @@ impl Pool {
     pub(super) fn memory_mut(&mut self, buffer: u32) -> &mut [u8] {
         assert_eq!(self.owners[buffer as usize], Owner::Lent);
         let start = self.address(buffer).wrapping_sub(HEADROOM);
-        // SAFETY: the slice lies within the buffer's stride of our allocation, which is initialised (zeroed at first). The
-        // buffer is lent, so the kernel has no receive on it, and `&mut self` excludes other references; a send in
-        // flight only reads, and its buffer is in a queue, not in a chunk that could be asked for here.
+        // SAFETY: the slice lies within the buffer's stride of our allocation, which is initialised (zeroed
+        // at first). The buffer is lent, so the kernel has no receive on it, and `&mut self` excludes other
+        // references; a send in flight only reads, and its buffer is in a queue, not in a chunk that could be
+        // asked for here.
         unsafe { std::slice::from_raw_parts_mut(start, HEADROOM + self.buffer_bytes) }
     }
 
-    /// The memory of several lent buffers behind their headroom, at most `bytes_max` in all, for one read into them.
-    /// Returns how many of `rooms` were set.
+    /// The memory of several lent buffers behind their headroom, at most `bytes_max` in all, for one read
+    /// into them. Returns how many of `rooms` were set.
     pub(super) fn rooms_mut<'a>(
         &'a mut self,
         buffers: &[u32],
@@ -163,8 +166,9 @@ impl Pool {
                 break;
             }
             bytes_max -= length;
-            // SAFETY: within the buffer's stride and initialised; lent, so the kernel has no receive on it. The buffers are
-            // distinct (checked above), so the slices do not overlap, and `&mut self` stays borrowed for as long as they live.
+            // SAFETY: within the buffer's stride and initialised; lent, so the kernel has no receive on it.
+            // The buffers are distinct (checked above), so the slices do not overlap, and `&mut self` stays
+            // borrowed for as long as they live.
             *room = IoSliceMut::new(unsafe { std::slice::from_raw_parts_mut(self.address(buffer), length) });
             count += 1;
         }
@@ -176,7 +180,8 @@ impl Pool {
         assert_eq!(self.owners[buffer as usize], Owner::Lent);
         assert!(start + len <= HEADROOM + self.buffer_bytes);
         let start = self.address(buffer).wrapping_sub(HEADROOM).wrapping_add(start);
-        // SAFETY: within the buffer's stride (checked above) and initialised; lent, so the kernel does not write to it.
+        // SAFETY: within the buffer's stride (checked above) and initialised; lent, so the kernel does not
+        // write to it.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
@@ -188,7 +193,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; the driver drops its pool only when no operation is in flight.
+        // SAFETY: allocated in `new` with this layout; the driver drops its pool only when no operation is in
+        // flight.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) };
     }
 }

@@ -1,8 +1,8 @@
 //! Which driver runs: asked of the kernel once, at start.
 //!
-//! Promises that `auto` falls back to epoll only where io_uring cannot be had (absent, forbidden, too old), and that whatever
-//! is refused comes with its cause and its remedy. A kernel that has io_uring but no memory for it is an error: falling back
-//! would hide it.
+//! Promises that `auto` falls back to epoll only where io_uring cannot be had (absent, forbidden, too old),
+//! and that whatever is refused comes with its cause and its remedy. A kernel that has io_uring but no memory
+//! for it is an error: falling back would hide it.
 
 use std::{fmt, io};
 
@@ -147,7 +147,8 @@ fn forbidden(disabled: Option<&str>) -> String {
 
 /// Decides which driver runs.
 ///
-/// Errors: io_uring was asked for and cannot run; or `auto` met a failure that is not the absence of io_uring.
+/// Errors: io_uring was asked for and cannot run; or `auto` met a failure that is not the absence of
+/// io_uring.
 pub fn choose(choice: Choice) -> Result<Chosen, ChooseError> {
     decide(choice, uring::probe)
 }

@@ -1,7 +1,7 @@
 //! The two clocks, as the driver reads them.
 //!
-//! Holds one origin shared by every shard, so that a [`Time`] means the same on all of them. Nothing outside the driver
-//! reads a clock.
+//! Holds one origin shared by every shard, so that a [`Time`] means the same on all of them. Nothing outside
+//! the driver reads a clock.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

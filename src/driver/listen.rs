@@ -1,8 +1,9 @@
 //! Listening sockets.
 //!
-//! Each shard listens on the same addresses with a socket of its own (`SO_REUSEPORT`); the kernel spreads connections over
-//! them. A second process could join them in silence, so [`claim`] first binds without that option. What is set on a
-//! listener (`TCP_NODELAY`, buffer sizes, keep-alive, timeout) its connections inherit.
+//! Each shard listens on the same addresses with a socket of its own (`SO_REUSEPORT`); the kernel spreads
+//! connections over them. A second process could join them in silence, so [`claim`] first binds without that
+//! option. What is set on a listener (`TCP_NODELAY`, buffer sizes, keep-alive, timeout) its connections
+//! inherit.
 
 use std::{
     io,
@@ -63,8 +64,8 @@ impl AsFd for Listener {
     }
 }
 
-/// Fails if the address is in use, naming it; else says which address it is, with a real port where 0 was asked. Leaves
-/// nothing bound.
+/// Fails if the address is in use, naming it; else says which address it is, with a real port where 0 was
+/// asked. Leaves nothing bound.
 pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
     let bind = || -> io::Result<SocketAddr> {
         let socket = open(address)?;

@@ -1,9 +1,9 @@
 //! The only I/O and the only unsafe code: sockets, completions and the memory that the kernel writes to.
 //!
-//! A [`Driver`] belongs to one shard thread. It is told what to do by calls that never block and never fail on
-//! behalf of a peer, and it answers with [`Completion`]s, taken one at a time. Three implementations keep this contract:
-//! io_uring, epoll and the simulated one in `crate::sim`; the shard is generic over them and cannot tell which it
-//! drives.
+//! A [`Driver`] belongs to one shard thread. It is told what to do by calls that never block and never fail
+//! on behalf of a peer, and it answers with [`Completion`]s, taken one at a time. Three implementations keep
+//! this contract: io_uring, epoll and the simulated one in `crate::sim`; the shard is generic over them and
+//! cannot tell which it drives.
 //!
 //! # The contract
 //!
@@ -14,19 +14,22 @@
 //! }
 //! ```
 //!
-//! - **Chunks.** A [`Completion::Received`] lends a [`Chunk`] of receive memory. It must be given back before `next` is
-//!   called again, by [`Driver::send_chunk`] or [`Driver::release`]; dropping one panics in debug builds. Nothing
-//!   above the driver holds a chunk over a call of `next`.
-//! - **Headroom.** [`Driver::bytes_mut`] shows a chunk with [`HEADROOM`] writable bytes in front of the received ones,
-//!   so that a frame header can be written in place even where the chunk starts inside a frame.
+//! - **Chunks.** A [`Completion::Received`] lends a [`Chunk`] of receive memory. It must be given back before
+//!   `next` is called again, by [`Driver::send_chunk`] or [`Driver::release`]; dropping one panics in debug
+//!   builds. Nothing above the driver holds a chunk over a call of `next`.
+//! - **Headroom.** [`Driver::bytes_mut`] shows a chunk with [`HEADROOM`] writable bytes in front of the
+//!   received ones, so that a frame header can be written in place even where the chunk starts inside a
+//!   frame.
 //! - **Sends** are queued per connection in order and leave together; the first attempt never waits and sends
-//!   from the memory the bytes were received into. Bytes that the kernel did not take at that attempt are copied to the heap
-//!   (`held_bytes` counts them over all connections) and the chunk's memory goes back to the pool: no pool buffer
-//!   waits for a slow peer.
-//! - **Receiving** starts only by [`Driver::read`]. While a connection is not read, its hang-up is still reported.
-//! - **Stale names.** After `close` no completion names the connection again. A call that names a connection that is
-//!   no longer there does nothing.
-//! - **Order.** The completions of one connection come in the order in which they happened: bytes before the end.
+//!   from the memory the bytes were received into. Bytes that the kernel did not take at that attempt are
+//!   copied to the heap (`held_bytes` counts them over all connections) and the chunk's memory goes back to
+//!   the pool: no pool buffer waits for a slow peer.
+//! - **Receiving** starts only by [`Driver::read`]. While a connection is not read, its hang-up is still
+//!   reported.
+//! - **Stale names.** After `close` no completion names the connection again. A call that names a connection
+//!   that is no longer there does nothing.
+//! - **Order.** The completions of one connection come in the order in which they happened: bytes before the
+//!   end.
 
 mod buffers;
 mod choose;
@@ -61,8 +64,8 @@ use crate::{
     time::{Now, Time},
 };
 
-/// Writable bytes in front of every chunk: room for the longest header a relay writes (RFC 6455 section 5.2: 2 + 8
-/// bytes, unmasked), rounded up to keep payloads aligned.
+/// Writable bytes in front of every chunk: room for the longest header a relay writes (RFC 6455 section 5.2:
+/// 2 + 8 bytes, unmasked), rounded up to keep payloads aligned.
 pub const HEADROOM: usize = 16;
 
 /// What a driver is made of. Everything in it belongs to the shard's thread.
@@ -85,20 +88,22 @@ pub struct Setup {
 /// How a connection is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
-    /// Not at all. Bytes that the kernel had already delivered may still arrive; [`Completion::Stopped`] says that
-    /// none will any more. (Only after `Stream` or `Once`: turning off what is off answers nothing. It is no longer owed
-    /// once reading was turned on again, or ended.)
+    /// Not at all. Bytes that the kernel had already delivered may still arrive; [`Completion::Stopped`] says
+    /// that none will any more. (Only after `Stream` or `Once`: turning off what is off answers nothing. It
+    /// is no longer owed once reading was turned on again, or ended.)
     Off,
-    /// One receive of at most `bytes_max` bytes (at least 1; the driver may receive less, one buffer's worth will do), then
-    /// off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing is in flight afterwards. Paced
-    /// connections are read this way, never for more than is paid for. Asked again while it waits, it keeps its first bound.
+    /// One receive of at most `bytes_max` bytes (at least 1; the driver may receive less, one buffer's worth
+    /// will do), then off by itself without a `Stopped`: the last chunk of it has `following == 0`. Nothing
+    /// is in flight afterwards. Paced connections are read this way, never for more than is paid for. Asked
+    /// again while it waits, it keeps its first bound.
     Once {
         /// The most to receive.
         bytes_max: u32,
     },
     /// As bytes come, until turned off or the end.
     Stream,
-    /// No receive: one [`Completion::Readable`] when there is something to read, then off. For [`Driver::splice_in`].
+    /// No receive: one [`Completion::Readable`] when there is something to read, then off. For
+    /// [`Driver::splice_in`].
     Readiness,
 }
 
@@ -109,7 +114,8 @@ impl Read {
     }
 }
 
-/// What happened. Every variant names its connection; none is delivered for a connection that was closed or posted.
+/// What happened. Every variant names its connection; none is delivered for a connection that was closed or
+/// posted.
 #[derive(Debug)]
 pub enum Completion {
     /// A listener accepted a connection. It is not read until told so.
@@ -119,12 +125,14 @@ pub enum Completion {
         /// Its peer's address, IPv4-mapped IPv6 addresses turned into IPv4.
         peer: SocketAddr,
     },
-    /// Accepting failed (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) and has stopped until [`Driver::resume_accept`].
+    /// Accepting failed (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) and has stopped until
+    /// [`Driver::resume_accept`].
     AcceptFailed {
         /// The errno.
         error: i32,
     },
-    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN` and the listeners are closed.
+    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN` and the listeners are
+    /// closed.
     AcceptStopped,
     /// Bytes arrived.
     Received {
@@ -135,8 +143,8 @@ pub enum Completion {
         /// How many more bytes of the same receive come in the very next completions, all of this connection.
         following: usize,
     },
-    /// The peer sends no more: end of file (`error` is `None`) or a broken connection. Reading is off. Sending may still
-    /// work after an end of file.
+    /// The peer sends no more: end of file (`error` is `None`) or a broken connection. Reading is off.
+    /// Sending may still work after an end of file.
     Ended {
         /// Which connection.
         conn: ConnId,
@@ -167,8 +175,8 @@ pub enum Completion {
         /// The errno.
         error: i32,
     },
-    /// The connection broke (reset, timed out) while it was not read. An orderly end is not reported here: it is read in its
-    /// turn as `Ended`.
+    /// The connection broke (reset, timed out) while it was not read. An orderly end is not reported here: it
+    /// is read in its turn as `Ended`.
     Broken {
         /// Which connection.
         conn: ConnId,
@@ -182,8 +190,8 @@ pub enum Completion {
         /// What the sender called it.
         tag: u64,
     },
-    /// A connection sent through the post was lost on arrival, because this shard's descriptor table is full. Its
-    /// sender still has it.
+    /// A connection sent through the post was lost on arrival, because this shard's descriptor table is full.
+    /// Its sender still has it.
     ArrivalFailed {
         /// What the sender called it.
         tag: u64,
@@ -278,11 +286,12 @@ pub struct DriverCounters {
 
 /// One shard's sockets. See the contract at the head of this module.
 pub trait Driver {
-    /// Reads both clocks. Called twice a turn: for the time that all of it works with, and for how long it took.
+    /// Reads both clocks. Called twice a turn: for the time that all of it works with, and for how long it
+    /// took.
     fn now(&self) -> Now;
 
-    /// Submits everything asked for since the last call and waits until there is a completion or `deadline` has passed;
-    /// `None` waits without limit. Returns at once while completions are left from before.
+    /// Submits everything asked for since the last call and waits until there is a completion or `deadline`
+    /// has passed; `None` waits without limit. Returns at once while completions are left from before.
     fn wait(&mut self, deadline: Option<Time>) -> io::Result<()>;
 
     /// The next completion, or `None` when this turn's are used up.
@@ -291,13 +300,15 @@ pub trait Driver {
     /// Changes how a connection is read. Repeating the current state does nothing.
     fn read(&mut self, conn: ConnId, how: Read);
 
-    /// The chunk's bytes, with [`HEADROOM`] bytes in front: `[HEADROOM..HEADROOM + chunk.len()]` was received.
+    /// The chunk's bytes, with [`HEADROOM`] bytes in front: `[HEADROOM..HEADROOM + chunk.len()]` was
+    /// received.
     fn bytes_mut(&mut self, chunk: &Chunk) -> &mut [u8];
 
     /// Gives a chunk back unsent.
     fn release(&mut self, chunk: Chunk);
 
-    /// Queues the part `range` of `bytes_mut(chunk)` for sending, and gives the chunk back. An empty range is `release`.
+    /// Queues the part `range` of `bytes_mut(chunk)` for sending, and gives the chunk back. An empty range is
+    /// `release`.
     fn send_chunk(&mut self, conn: ConnId, chunk: Chunk, range: Range<usize>);
 
     /// Queues a copy of `bytes` for sending.
@@ -309,7 +320,8 @@ pub trait Driver {
     /// Queues what a pipe holds for sending.
     fn send_pipe(&mut self, conn: ConnId, pipe: Pipe);
 
-    /// Bytes queued on the connection that the kernel has not taken.
+    /// Bytes queued on the connection that the kernel has not taken. What was queued since the last `wait`
+    /// may not have been offered to it yet, so that a high number alone does not mean a slow peer.
     fn queued(&self, conn: ConnId) -> usize;
 
     /// Bytes on the heap, over all connections, that wait for slow peers.
@@ -321,19 +333,20 @@ pub trait Driver {
     /// Ends our sending side (FIN) once everything queued is sent.
     fn shut_down(&mut self, conn: ConnId);
 
-    /// Closes the connection; queued bytes are discarded. Memory of operations in flight stays the driver's until
-    /// their last completion. `reset` makes the peer see an RST (`SO_LINGER` 0).
+    /// Closes the connection; queued bytes are discarded. Memory of operations in flight stays the driver's
+    /// until their last completion. `reset` makes the peer see an RST (`SO_LINGER` 0).
     fn close(&mut self, conn: ConnId, reset: bool);
 
-    /// Hands the connection's descriptor to another shard, which finds it as [`Completion::Arrived`] with this `tag`.
-    /// Nothing may be in flight on it: not read, nothing queued. Our own descriptor stays open until `close`, which the
-    /// caller calls (with `reset` false) once the other shard has it.
+    /// Hands the connection's descriptor to another shard, which finds it as [`Completion::Arrived`] with
+    /// this `tag`. Nothing may be in flight on it: not read, nothing queued. Our own descriptor stays open
+    /// until `close`, which the caller calls (with `reset` false) once the other shard has it.
     fn post(&mut self, conn: ConnId, shard: u16, tag: u64) -> Result<(), PostFull>;
 
     /// Wakes another shard: it will see [`Completion::Woken`].
     fn wake(&mut self, shard: u16);
 
-    /// Stops accepting: drains the accept queues to `EAGAIN`, closes the listeners, then says `AcceptStopped`.
+    /// Stops accepting: drains the accept queues to `EAGAIN`, closes the listeners, then says
+    /// `AcceptStopped`.
     fn stop_accept(&mut self);
 
     /// Starts accepting: at first, and again after [`Completion::AcceptFailed`].

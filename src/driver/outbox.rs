@@ -1,9 +1,9 @@
 //! What is queued for sending on a connection, and the memory that it lies in.
 //!
-//! An [`Outbox`] holds pieces in order: parts of receive buffers, heap bytes, filled pipes. [`Memory`] holds what the pieces
-//! lie in, and recycles emptied outboxes, so that an idle connection has none. Promises that a piece's memory stays where it
-//! is from the moment it is queued until it is sent or discarded, and that bytes leave in the order they were queued. Never
-//! writes to a socket.
+//! An [`Outbox`] holds pieces in order: parts of receive buffers, heap bytes, filled pipes. [`Memory`] holds
+//! what the pieces lie in, and recycles emptied outboxes, so that an idle connection has none. Promises that
+//! a piece's memory stays where it is from the moment it is queued until it is sent or discarded, and that
+//! bytes leave in the order they were queued. Never writes to a socket.
 
 use std::collections::VecDeque;
 
@@ -14,8 +14,8 @@ const SPARE_OUTBOXES_MAX: usize = 256;
 /// Emptied heap pieces kept for reuse, and how large one may be.
 const SPARE_HEAPS_MAX: usize = 64;
 const SPARE_HEAP_BYTES_MAX: usize = 16 * 1024;
-/// A heap piece grows up to this; then the next one begins. Bounds what one waiting send covers, and so how often its
-/// progress is seen.
+/// A heap piece grows up to this; then the next one begins. Bounds what one waiting send covers, and so how
+/// often its progress is seen.
 const HEAP_PIECE_BYTES: usize = 64 * 1024;
 
 /// One run of bytes, in one place.
@@ -91,11 +91,12 @@ impl Outbox {
 
     /// Says that a send in flight covers the first `pieces`, which are `bytes` long.
     pub(super) fn take_off(&mut self, pieces: usize, bytes: usize) {
-        debug_assert!(self.flying == 0 && pieces <= self.pieces.len());
+        debug_assert!(self.flying == 0 && (1..=self.pieces.len()).contains(&pieces));
         (self.flying, self.flying_bytes) = (pieces, bytes);
     }
 
-    /// A message of the first `count` runs. Its address and what it names stay until the outbox lands or is dropped.
+    /// A message of the first `count` runs. Its address and what it names stay until the outbox lands or is
+    /// dropped.
     pub(super) fn message(&mut self, memory: &Memory, count: usize) -> *const libc::msghdr {
         let mut message = self.message.take().unwrap_or_else(Message::new);
         for (part, run) in message.parts.iter_mut().zip(self.runs(memory)).take(count) {
@@ -116,7 +117,8 @@ impl Outbox {
 
 impl Message {
     fn new() -> Box<Message> {
-        // SAFETY: all zeros is a valid message header (no address, no parts, no control data) and a valid empty part.
+        // SAFETY: all zeros is a valid message header (no address, no parts, no control data) and a valid
+        // empty part.
         unsafe { Box::<Message>::new_zeroed().assume_init() }
     }
 }
@@ -226,8 +228,8 @@ impl Memory {
         }
     }
 
-    /// Copies everything that lies in receive buffers to the heap, so that no buffer waits for a slow peer. Only while no
-    /// send is in flight.
+    /// Copies everything that lies in receive buffers to the heap, so that no buffer waits for a slow peer.
+    /// Only while no send is in flight.
     pub(super) fn hold(&mut self, outbox: &mut Outbox) {
         debug_assert_eq!(outbox.flying, 0);
         if !outbox.pieces.iter().any(|piece| matches!(piece, Piece::Buffer { .. })) {

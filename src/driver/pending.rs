@@ -1,7 +1,7 @@
 //! Completions that are known but not yet taken.
 //!
-//! Promises the order in which they were put in, and that one whose connection was closed or posted meanwhile is dropped
-//! instead of delivered, its chunk given back.
+//! Promises the order in which they were put in, and that one whose connection was closed or posted meanwhile
+//! is dropped instead of delivered, its chunk given back.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! The bounded pool of pipes that spliced bytes travel through.
 //!
-//! Promises that a pipe that is handed out is empty, and that at most `pipes_max` exist. Pipes are made when first
-//! needed; one that could not be emptied in order is closed and made anew, never reused.
+//! Promises that a pipe that is handed out is empty, and that at most `pipes_max` exist. Pipes are made when
+//! first needed; one that could not be emptied in order is closed and made anew, never reused.
 
 use std::{
     io,
@@ -101,7 +101,8 @@ fn make() -> io::Result<Ends> {
     let read = unsafe { OwnedFd::from_raw_fd(numbers[0]) };
     // SAFETY: as above.
     let write = unsafe { OwnedFd::from_raw_fd(numbers[1]) };
-    // SAFETY: a plain fcntl on an open descriptor. Its refusal (the user's limit on pipe pages) leaves the default size.
+    // SAFETY: a plain fcntl on an open descriptor. Its refusal (the user's limit on pipe pages) leaves the
+    // default size.
     unsafe { libc::fcntl(numbers[1], libc::F_SETPIPE_SZ, PIPE_BYTES) };
     Ok(Ends { read, write })
 }

@@ -1,12 +1,12 @@
 //! The post between shards: descriptors travel by it, and it wakes.
 //!
-//! Holds one non-blocking `SOCK_SEQPACKET` pair per shard: everyone writes to the sending end, the shard reads the other. A
-//! letter is one datagram: a tag with a descriptor (`SCM_RIGHTS`), or a single byte that only wakes. Promises that a letter is
-//! delivered whole or refused at once, and that whoever finds the post full and drops a wake-up loses nothing, because every
-//! letter wakes. Never blocks.
+//! Holds one non-blocking `SOCK_SEQPACKET` pair per shard: everyone writes to the sending end, the shard
+//! reads the other. A letter is one datagram: a tag with a descriptor (`SCM_RIGHTS`), or a single byte that
+//! only wakes. Promises that a letter is delivered whole or refused at once, and that whoever finds the post
+//! full and drops a wake-up loses nothing, because every letter wakes. Never blocks.
 //!
-//! The pairs are made before the shards start. A shard's thread gets a descriptor table of its own and adopts its ends in
-//! it by number ([`EndNumbers::enter`]).
+//! The pairs are made before the shards start. A shard's thread gets a descriptor table of its own and adopts
+//! its ends in it by number ([`EndNumbers::enter`]).
 
 use std::{
     io,
@@ -30,8 +30,8 @@ struct Control([u8; 64]);
 const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as usize;
 const _: () = assert!(CONTROL_BYTES <= size_of::<Control>());
 
-/// The pairs of all shards, as the main thread made them: two descriptors a shard, open for the life of the process, so
-/// that their numbers stay valid wherever they were carried.
+/// The pairs of all shards, as the main thread made them: two descriptors a shard, open for the life of the
+/// process, so that their numbers stay valid wherever they were carried.
 #[derive(Clone, Debug)]
 pub struct Offices {
     receiving: Arc<[RawFd]>,
@@ -104,11 +104,12 @@ impl Wakers {
 }
 
 impl EndNumbers {
-    /// The first thing a shard's thread does: gives the thread its own descriptor table, in which nothing is open but standard
-    /// input, output and error and the shard's ends of the post. Where the kernel refuses, the thread shares the process's table
-    /// (to be logged), and the ends are duplicates.
+    /// The first thing a shard's thread does: gives the thread its own descriptor table, in which nothing is
+    /// open but standard input, output and error and the shard's ends of the post. Where the kernel refuses,
+    /// the thread shares the process's table (to be logged), and the ends are duplicates.
     ///
-    /// Errors: no descriptor is left for a duplicate; inherited descriptors cannot be closed (`close_range`, Linux 5.9).
+    /// Errors: no descriptor is left for a duplicate; inherited descriptors cannot be closed (`close_range`,
+    /// Linux 5.9).
     pub fn enter(self) -> io::Result<(Private, Ends)> {
         let mut keep = self.sending.to_vec();
         keep.push(self.receiving);
@@ -116,7 +117,8 @@ impl EndNumbers {
         Ok((private, self.adopt(private)?))
     }
 
-    /// Owns the ends: by their numbers in a private table, where nothing else does; by duplicates in the shared one.
+    /// Owns the ends: by their numbers in a private table, where nothing else does; by duplicates in the
+    /// shared one.
     fn adopt(&self, private: Private) -> io::Result<Ends> {
         let own = |number: RawFd| -> io::Result<OwnedFd> {
             if private == Private::Yes {
@@ -151,7 +153,8 @@ impl Ends {
         let mut tag = tag.to_ne_bytes();
         let mut part = libc::iovec { iov_base: tag.as_mut_ptr().cast(), iov_len: tag.len() };
         let message = message(&mut part, &mut control);
-        // SAFETY: `message.msg_control` names `Control`, large enough for one header with one descriptor (asserted above).
+        // SAFETY: `message.msg_control` names `Control`, large enough for one header with one descriptor
+        // (asserted above).
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         // SAFETY: pure arithmetic in the C macro.
         let length = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) };
@@ -222,7 +225,8 @@ fn message(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     message
 }
 
-/// A full queue needs no further wake-up, and a shard that is gone cannot be woken: no outcome is of interest.
+/// A full queue needs no further wake-up, and a shard that is gone cannot be woken: no outcome is of
+/// interest.
 fn wake(end: BorrowedFd<'_>) {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let byte = [0u8; 1];

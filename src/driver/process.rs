@@ -1,7 +1,7 @@
 //! What the process asks of the kernel beside sockets: signals, cores, the limit on descriptors.
 //!
-//! Signals are blocked in every thread and taken by `sigtimedwait`, never by a handler: a handler runs on any thread, and the
-//! descriptor it would write to means something else in a shard's private table.
+//! Signals are blocked in every thread and taken by `sigtimedwait`, never by a handler: a handler runs on any
+//! thread, and the descriptor it would write to means something else in a shard's private table.
 
 use std::{io, mem::MaybeUninit, time::Duration};
 
@@ -14,7 +14,8 @@ pub enum Signal {
     Reload,
 }
 
-/// The right to wait for signals. Made before the first thread is started, so that all inherit the blocked set.
+/// The right to wait for signals. Made before the first thread is started, so that all inherit the blocked
+/// set.
 #[derive(Debug)]
 pub struct Signals {
     set: libc::sigset_t,

@@ -1,7 +1,7 @@
 //! The table of a driver's connections, by slot and generation.
 //!
-//! Promises that an id given out once never names another connection: a slot's generation grows when it is vacated.
-//! Never shrinks; a vacant slot costs what an occupied one does.
+//! Promises that an id given out once never names another connection: a slot's generation grows when it is
+//! vacated. Never shrinks; a vacant slot costs what an occupied one does.
 
 use crate::id::ConnId;
 

@@ -11,7 +11,8 @@ use std::{
 
 use socket2::{SockAddr, SockRef};
 
-/// Where `tcpi_bytes_acked` is in `struct tcp_info` (linux/tcp.h): eight bytes of flags, 24 words, two 64-bit rates.
+/// Where `tcpi_bytes_acked` is in `struct tcp_info` (linux/tcp.h): eight bytes of flags, 24 words, two 64-bit
+/// rates.
 const BYTES_ACKED_OFFSET: usize = 8 + 24 * 4 + 2 * 8;
 
 /// Turns a C return value into a result, with a retry of what a signal interrupted.
@@ -33,8 +34,8 @@ pub(super) fn is_not_now(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Whether an accept failed for want of something that only time brings back; other errors are one connection's own
-/// (accept(2), "Error handling").
+/// Whether an accept failed for want of something that only time brings back; other errors are one
+/// connection's own (accept(2), "Error handling").
 pub(super) fn exhausted(error: &io::Error) -> bool {
     matches!(errno(error), libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
 }
@@ -68,7 +69,8 @@ pub(super) fn receive_vectored(socket: BorrowedFd<'_>, into: &mut [IoSliceMut<'_
 pub(super) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     // SAFETY: all zeros is a valid msghdr: no address, no parts, no control data.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    // `IoSlice` has the layout of iovec (its documentation promises so); sendmsg only reads through the pointer.
+    // `IoSlice` has the layout of iovec (its documentation promises so); sendmsg only reads through the
+    // pointer.
     message.msg_iov = parts.as_ptr().cast_mut().cast();
     message.msg_iovlen = parts.len() as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -76,7 +78,8 @@ pub(super) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<
     retried(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
 }
 
-/// Moves up to `bytes_max` bytes between a socket and a pipe, without waiting. The socket must be `O_NONBLOCK`.
+/// Moves up to `bytes_max` bytes between a socket and a pipe, without waiting. The socket must be
+/// `O_NONBLOCK`.
 pub(super) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes_max: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
     let (null_in, null_out) = (std::ptr::null_mut(), std::ptr::null_mut());

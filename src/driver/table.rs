@@ -1,8 +1,8 @@
 //! The private descriptor table of a shard thread.
 //!
-//! With a table of its own a shard's accepts and closes never contend with other cores, and `RLIMIT_NOFILE` counts per shard.
-//! The price: a descriptor number means something only in the thread whose table it is in, so nothing that owns
-//! descriptors may cross threads afterwards.
+//! With a table of its own a shard's accepts and closes never contend with other cores, and `RLIMIT_NOFILE`
+//! counts per shard. The price: a descriptor number means something only in the thread whose table it is in,
+//! so nothing that owns descriptors may cross threads afterwards.
 
 use std::{io, os::fd::RawFd};
 
@@ -15,13 +15,14 @@ pub enum Private {
     Refused(i32),
 }
 
-/// Gives the calling thread its own descriptor table (`unshare(2)`), then closes in it every inherited descriptor but 0, 1,
-/// 2 and those in `keep`: a listener or connection that stayed open in a copy would outlive its owner's close.
+/// Gives the calling thread its own descriptor table (`unshare(2)`), then closes in it every inherited
+/// descriptor but 0, 1, 2 and those in `keep`: a listener or connection that stayed open in a copy would
+/// outlive its owner's close.
 ///
 /// Errors: closing failed (`close_range` needs Linux 5.9).
 pub(super) fn make_private(keep: &[RawFd]) -> io::Result<Private> {
-    // SAFETY: unshare names no memory. Other threads keep the old table; the copy belongs to this thread only, which owns
-    // no descriptor yet.
+    // SAFETY: unshare names no memory. Other threads keep the old table; the copy belongs to this thread
+    // only, which owns no descriptor yet.
     if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
         return Ok(Private::Refused(super::socket::errno(&io::Error::last_os_error())));
     }
@@ -39,8 +40,9 @@ pub(super) fn make_private(keep: &[RawFd]) -> io::Result<Private> {
 }
 
 fn close_range(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: closes descriptors of this thread's copy of the table alone, where by the contract of `make_private` nothing
-    // owns them: every owner is a value of another thread, in whose table they stay open.
+    // SAFETY: closes descriptors of this thread's copy of the table alone, where by the contract of
+    // `make_private` nothing owns them: every owner is a value of another thread, in whose table they stay
+    // open.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

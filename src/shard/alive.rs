@@ -1,7 +1,8 @@
 //! Deadlines of connections: pings, the time without a role, and the shard's own alarms.
 //!
-//! Every connection has exactly one armed timer of its own ([`super::conn::Due`] says what for), so that none can be
-//! forgotten. A ping costs a timer, a few bytes and, only for a peer that has not answered, a look at TCP.
+//! Every connection has exactly one armed timer of its own ([`super::conn::Due`] says what for), so that none
+//! can be forgotten. A ping costs a timer, a few bytes and, only for a peer that has not answered, a look at
+//! TCP.
 
 use std::time::Duration;
 
@@ -59,10 +60,7 @@ impl<D: Driver> Shard<D> {
         match conn.due {
             Due::Head if conn.unread_len() == 0 && conn.sent > 0 => self.finish(id, Reason::HttpDone, false),
             Due::Head => self.finish(id, Reason::HandshakeTimeout, false),
-            Due::Close => {
-                let reason = conn.reason.unwrap_or(Reason::HttpDone);
-                self.finish(id, reason, true);
-            }
+            Due::Close => self.on_close_due(id),
             Due::Alive => self.on_alive_due(id),
         }
     }
@@ -91,12 +89,10 @@ impl<D: Driver> Shard<D> {
         if !conn.awaiting_pong || !conn.reading || self.driver.queued(id) > 0 {
             return false;
         }
-        let Some(acked) = self.driver.acked_bytes(id) else { return true };
-        let conn = self.conns.get_mut(id).expect("looked at above");
-        let outstanding = conn.sent > acked + SYN_BYTES;
-        let progressed = acked > conn.acked;
-        conn.acked = acked;
-        !(outstanding && progressed)
+        match self.look_at_acks(id) {
+            Some(acks) => !(acks.outstanding && acks.progressed),
+            None => true,
+        }
     }
 
     fn ping(&mut self, id: ConnId) {
@@ -125,6 +121,3 @@ impl<D: Driver> Shard<D> {
         }
     }
 }
-
-/// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
-const SYN_BYTES: u64 = 1;

@@ -4,7 +4,8 @@
 //! - [`Shard::finish`]: it is over: the socket goes now.
 //! - `on_ended`, `on_broken`: the peer's doing.
 //!
-//! A dialect hears of the end exactly once, at the first moment at which nothing can be sent on the connection any more.
+//! A dialect hears of the end exactly once, at the first moment at which nothing can be sent on the
+//! connection any more.
 
 use super::{
     Shard, Stage,
@@ -19,6 +20,18 @@ use crate::{
     reason::Reason,
     timers::Alarm,
 };
+
+/// What a look at a connection's acknowledgements tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Acks {
+    /// Bytes that the kernel took are not acknowledged.
+    pub(super) outstanding: bool,
+    /// More are than at the last look.
+    pub(super) progressed: bool,
+}
+
+/// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
+const SYN_BYTES: u64 = 1;
 
 impl<D: Driver> Shard<D> {
     /// Closes with the reason's code; drops the connection where the reason has none.
@@ -72,6 +85,7 @@ impl<D: Driver> Shard<D> {
         let (kind, forgotten) = (conn.kind, conn.forgotten);
         conn.state = State::Closing;
         conn.reason = Some(reason);
+        conn.progress_at = self.now.at;
         conn.stalled = false;
         conn.held = false;
         conn.pong = None;
@@ -110,6 +124,36 @@ impl<D: Driver> Shard<D> {
         } else if conn.timer.is_none() {
             self.arm(id, Due::Close, CLOSE_TIMEOUT);
         }
+    }
+
+    /// The close handshake is over its time. One that is patient goes on while the peer still acknowledges
+    /// what was sent before.
+    pub(super) fn on_close_due(&mut self, id: ConnId) {
+        let now = self.now.at;
+        let acks = self.look_at_acks(id);
+        let outstanding = acks.is_some_and(|acks| acks.outstanding);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let reason = conn.reason.unwrap_or(Reason::HttpDone);
+        if acks.is_some_and(|acks| acks.progressed) {
+            conn.progress_at = now;
+        }
+        if reason.is_patient() && outstanding && now.since(conn.progress_at) < self.shared.settings.slow_peer
+        {
+            self.arm(id, Due::Close, CLOSE_TIMEOUT.min(self.shared.settings.slow_peer));
+        } else {
+            // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly
+            // with.
+            self.finish(id, reason, outstanding);
+        }
+    }
+
+    /// How far the peer's TCP has come. `None` where the kernel does not tell.
+    pub(super) fn look_at_acks(&mut self, id: ConnId) -> Option<Acks> {
+        let acked = self.driver.acked_bytes(id)?;
+        let conn = self.conns.get_mut(id)?;
+        let acks = Acks { outstanding: conn.sent > acked + SYN_BYTES, progressed: acked > conn.acked };
+        conn.acked = acked;
+        Some(acks)
     }
 
     /// Ends the connection now. `reset` makes the peer see an RST.

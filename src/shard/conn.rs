@@ -1,7 +1,7 @@
 //! One connection as the shard sees it, and the table of them.
 //!
-//! Plain data without a pointer into the driver's memory, so that a connection can travel to another shard (and, one day, to
-//! another process). Small, because there are very many: what only some need is boxed.
+//! Plain data without a pointer into the driver's memory, so that a connection can travel to another shard
+//! (and, one day, to another process). Small, because there are very many: what only some need is boxed.
 
 use std::net::IpAddr;
 
@@ -129,6 +129,10 @@ pub struct Conn {
     /// The newest ping's answer, while the connection cannot take it.
     pub(super) pong: Option<Box<Control>>,
     pub(super) unread: Option<Box<Unread>>,
+    #[allow(
+        clippy::box_collection,
+        reason = "8 bytes for every connection instead of 24, for a vector that hardly any has"
+    )]
     pub(super) gathered: Option<Box<Vec<u8>>>,
     pub(super) guest: Option<Box<Guest>>,
 }
@@ -307,5 +311,6 @@ impl Conns {
     }
 }
 
-/// A connection costs its share of the memory that a box of sessions is bought for (DESIGN section 6: 512 B all in).
+/// A connection costs its share of the memory that a box of sessions is bought for (DESIGN section 6: 512 B
+/// all in).
 const _: () = assert!(size_of::<Conn>() <= 256);

@@ -1,8 +1,9 @@
 //! The pump: one direction of a splice, from its source's bytes to its destination's queue.
 //!
-//! Bytes are forwarded as they come and from where they lie. The only flow control is not to read: while the destination
-//! does not take what it has, or while pacing says wait. What had been received by then is set aside with the source
-//! (`unread`) in its raw form and goes through the same translation when its time has come.
+//! Bytes are forwarded as they come and from where they lie. The only flow control is not to read: while the
+//! destination does not take what it has, or while pacing says wait. What had been received by then is set
+//! aside with the source (`unread`) in its raw form and goes through the same translation when its time has
+//! come.
 
 use super::{
     Shard,
@@ -189,7 +190,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Whether the destination is still joined to the source; a closing one gets nothing behind its close frame.
+    /// Whether the destination is still joined to the source; a closing one gets nothing behind its close
+    /// frame.
     fn takes_from(&self, destination: ConnId, source: ConnId) -> bool {
         self.conns.get(destination).is_some_and(|conn| conn.state == State::Spliced && conn.partner == source)
     }
@@ -313,7 +315,8 @@ impl<D: Driver> Shard<D> {
 
     // --- Large zero-mask frames, through a pipe (DESIGN section 1, decision 6) ---
 
-    /// Asks for pipes: [`Shard::pump_read`] turns receiving off, and what it had taken still goes through buffers.
+    /// Asks for pipes: [`Shard::pump_read`] turns receiving off, and what it had taken still goes through
+    /// buffers.
     fn begin_piping(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.splicing = Splicing::Stopping;

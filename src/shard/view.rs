@@ -1,4 +1,5 @@
-//! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are about.
+//! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are
+//! about.
 
 use super::{Shard, conn::State};
 use crate::{

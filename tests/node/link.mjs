@@ -1,6 +1,7 @@
 // A real Link host and a real Link client, by npm `ws`, against a relay: `node link.mjs ws://HOST:PORT`.
 //
-// Ends with exit code 0 only if every step did what the protocol promises. Knows the wire contract and nothing of the relay.
+// Ends with exit code 0 only if every step did what the protocol promises. Knows the wire contract and
+// nothing of the relay.
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
@@ -88,7 +89,8 @@ async function register(socket, keys) {
   });
   const signed = Buffer.concat([Buffer.from('frontier-link-register-v1'), ...parts]);
   const sig = crypto.sign(null, signed, keys.privateKey).toString('base64url');
-  socket.tell({ type: 'register', address: keys.address, auth: { alg: 'ed25519', pub: keys.pub, ts, nonce, sig } });
+  const auth = { alg: 'ed25519', pub: keys.pub, ts, nonce, sig };
+  socket.tell({ type: 'register', address: keys.address, auth });
   assert.deepEqual(await socket.expect('registered'), { type: 'registered', address: keys.address });
 }
 
@@ -132,7 +134,8 @@ async function receiveBulk(socket) {
   return hash.digest('hex');
 }
 
-// A host, and a client that comes too early. The client offers compression, as `ws` does unless told not to.
+// A host, and a client that comes too early. The client offers compression, as `ws` does unless told not
+// to.
 const keys = makeKeys();
 const client = await Socket.open({ perMessageDeflate: true });
 assert.equal(client.ws.extensions, '');

@@ -38,7 +38,8 @@ impl Cell {
     }
 }
 
-/// Runs a scenario in every cell, all at the same time: for scenarios that mostly wait. The failing cells are named.
+/// Runs a scenario in every cell, all at the same time: for scenarios that mostly wait. The failing cells
+/// are named.
 pub fn every_cell(scenario: impl Fn(Cell) + Sync) {
     let failed: Vec<String> = thread::scope(|scope| {
         let running = chosen().map(|cell| {

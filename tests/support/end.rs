@@ -69,7 +69,8 @@ pub trait End: Sized {
         assert_eq!(self.hear(PATIENCE), Heard::Text(text.to_owned()));
     }
 
-    /// The next thing, which must be a close frame with this code, and the stream's end behind it. Gives the reason.
+    /// The next thing, which must be a close frame with this code, and the stream's end behind it. Gives
+    /// the reason.
     fn expect_closed(&mut self, code: u16) -> String {
         match self.hear(PATIENCE) {
             Heard::Closed(heard, reason) => {

@@ -33,7 +33,8 @@ impl Keys {
         self.register_signed_over(origin, &self.address, ts, "a nonce")
     }
 
-    /// A `register` message signed over any origin, address, time stamp and nonce, and carrying the last three.
+    /// A `register` message signed over any origin, address, time stamp and nonce, and carrying the last
+    /// three.
     pub fn register_signed_over(&self, origin: &str, address: &str, ts: i64, nonce: &str) -> Value {
         let mut message = b"frontier-link-register-v1".to_vec();
         for part in [address, &ts.to_string(), nonce, origin] {

@@ -9,6 +9,9 @@ use super::{
     relay::Relay,
 };
 
+/// A link id of the right shape that no relay gave out.
+pub const UNKNOWN_LINK: &str = "00000000-0000-4000-8000-000000000000";
+
 /// A host: its control socket and the key it registered with.
 pub struct Host {
     /// The control socket.

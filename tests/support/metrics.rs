@@ -16,8 +16,8 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Parses the exposition format; fails on a line that is none, or on a sample whose name was not announced by a
-    /// `# TYPE` line.
+    /// Parses the exposition format; fails on a line that is none, or on a sample whose name was not
+    /// announced by a `# TYPE` line.
     pub fn parse(text: &str) -> Metrics {
         let mut announced = Vec::new();
         let mut samples = Vec::new();

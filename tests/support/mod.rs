@@ -1,13 +1,13 @@
 //! The harness of the black-box tests: a relay process per scenario and the peers that talk to it.
 //!
-//! It knows the built binary, the wire contract and the operator's surface (options, log lines, metrics), and nothing of
-//! the crate's insides. Every scenario runs for each [`Cell`] of the matrix driver x shards.
+//! It knows the built binary, the wire contract and the operator's surface (options, log lines, metrics),
+//! and nothing of the crate's insides. Every scenario runs for each [`Cell`] of the matrix driver x shards.
 //!
-//! Real processes live in real time: what is waited for has [`PATIENCE`], far more than it needs, so that a busy machine
-//! does not fail a test; bounds that prove something are two-sided and wide.
+//! Real processes live in real time: what is waited for has [`PATIENCE`], far more than it needs, so that a
+//! busy machine does not fail a test; bounds that prove something are two-sided and wide.
 
-#![allow(dead_code, unused_imports)] // Each test binary compiles the harness anew and uses its own part of it.
-#![allow(clippy::disallowed_methods)] // The product never reads a clock; a black-box test has no other.
+// Each test binary compiles the harness anew and uses its own part of it.
+#![allow(dead_code, unused_imports)]
 
 pub mod bulk;
 pub mod cell;

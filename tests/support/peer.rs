@@ -19,7 +19,8 @@ use super::{
     relay::{LINK_PATH, Relay},
 };
 
-/// A WebSocket by `tungstenite`, which answers pings and close frames by itself and checks what it receives.
+/// A WebSocket by `tungstenite`, which answers pings and close frames by itself and checks what it
+/// receives.
 pub struct Peer {
     socket: WebSocket<TcpStream>,
     /// Pings heard so far.
@@ -83,7 +84,8 @@ impl Peer {
             let name: HeaderName = name.parse().expect("a header name");
             request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));
         }
-        // 16 MiB messages arrive in one frame or in many; a small read buffer keeps hundreds of peers small.
+        // 16 MiB messages arrive in one frame or in many; a small read buffer keeps hundreds of peers
+        // small.
         let config = WebSocketConfig::default().read_buffer_size(16 * 1024).max_frame_size(None);
         let (socket, _) = tungstenite::client::client_with_config(request, stream, Some(config))
             .expect("the relay upgrades");

@@ -1,6 +1,6 @@
 //! What `/proc` tells about a process, and signals to it.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command, thread, time::Duration};
 
 /// Sends a signal by name (`TERM`, `INT`, `HUP`) to one process.
 pub fn signal(pid: u32, name: &str) {
@@ -20,9 +20,19 @@ pub fn resident(pid: u32) -> u64 {
 
 /// Open descriptors, summed over the descriptor tables of all threads.
 ///
-/// Threads may have tables of their own. Two threads share a table exactly if they list the same descriptors with the
-/// same targets: sockets and rings have numbers of their own, so private tables differ as soon as they hold any.
+/// Threads may have tables of their own. Two threads share a table exactly if they list the same
+/// descriptors with the same targets: sockets and rings have numbers of their own, so private tables differ
+/// as soon as they hold any. A descriptor that comes or goes between the looks at two threads makes one
+/// table look like two; therefore the smallest of a few counts.
 pub fn descriptors(pid: u32) -> usize {
+    let counts = (0..4).map(|_| {
+        thread::sleep(Duration::from_millis(5));
+        count_descriptors(pid)
+    });
+    counts.min().expect("there are four counts")
+}
+
+fn count_descriptors(pid: u32) -> usize {
     let mut tables: BTreeSet<Vec<(String, String)>> = BTreeSet::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").flatten() {
         // A thread, or a descriptor, may be gone between the listing and the look.

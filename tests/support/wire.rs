@@ -53,8 +53,8 @@ pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()
 }
 
-/// Takes the length of header and payload from the start of a server's frame; `None` needs more bytes. Fails on
-/// anything a server must not send.
+/// Takes the length of header and payload from the start of a server's frame; `None` needs more bytes.
+/// Fails on anything a server must not send.
 pub fn server_frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(first & 0x70, 0, "the relay set a reserved bit");

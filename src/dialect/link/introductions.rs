@@ -1,8 +1,10 @@
 //! The life of a link: introduced, pending, relaying, closed (link.md section 5).
 //!
-//! A link is made when a client's `resolve` finds its host and is over when either end closes, when its host leaves before it
-//! relays, or when nothing has moved on it for too long. Its record stays until both ends have closed, because bytes that
-//! were received before are still paid for from its account.
+//! A link is made when a client's `resolve` finds its host and is over when either end closes, when its host
+//! leaves before it relays, or when nothing has moved on it for too long. Its record stays until both ends
+//! have closed, because bytes that were received before are still paid for from its account.
+
+use std::num::NonZeroU64;
 
 use super::{
     Alarm, Letter, Link,
@@ -79,7 +81,7 @@ impl Link {
         record.ends[Leg::Host as usize] = Some(host_end);
         record.state = State::Relaying;
         record.ledger.active_at = cx.now.at;
-        record.relaying_unix_ms = Some(cx.now.unix_ms);
+        record.relaying_unix_ms = NonZeroU64::new(cx.now.unix_ms.max(1));
         self.history.moved(State::Pending, State::Relaying);
         let (link, host) = (record.id, record.host);
         self.seats.change(host_end, Role::Relay(key));
@@ -92,7 +94,8 @@ impl Link {
         }
     }
 
-    /// One end has closed, or is closing and moves nothing any more: the other is told, and the record goes with the last.
+    /// One end has closed, or is closing and moves nothing any more: the other is told, and the record goes
+    /// with the last.
     pub(super) fn end_departs(&mut self, cx: &mut Cx<'_>, key: LinkKey, leg: Leg, told: Reason) {
         let record = self.links.get_mut(key).expect("a link stays until its ends have closed");
         record.ends[leg as usize] = None;
@@ -109,9 +112,11 @@ impl Link {
         }
         let (link, ends, host, host_place) = (record.id, record.ends, record.host.take(), record.host_place);
         let usage_timer = record.usage_timer.take();
+        // Only an end that closes patiently may yet have to be cut.
+        let idle_timer = if reason.is_patient() { None } else { record.idle_timer.take() };
         self.history.closed(state, record, reason, cx.now);
         self.links.unname(link);
-        if let Some(timer) = usage_timer {
+        for timer in [usage_timer, idle_timer].into_iter().flatten() {
             cx.timers.cancel(timer);
         }
         for conn in ends.into_iter().flatten() {
@@ -139,8 +144,8 @@ impl Link {
 
     /// Cuts a link on which nothing moved for too long, or looks again when that could next be.
     ///
-    /// Also of a closed link whose last bytes are still on their way to an end that takes none of them: that end has
-    /// been told to close patiently, and is now told to close.
+    /// Also of a closed link whose last bytes are still on their way to an end that takes none of them: that
+    /// end has been told to close patiently, and is now told to close.
     pub(super) fn on_idle_alarm(&mut self, cx: &mut Cx<'_>, key: LinkKey) {
         let Some(record) = self.links.get_mut(key) else { return };
         record.idle_timer = None;

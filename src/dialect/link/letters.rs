@@ -1,8 +1,9 @@
 //! What the shards of this dialect tell each other, and what each does about it.
 //!
-//! A host's control socket stays on one shard; its addresses and links may be at home on others. Letters carry what has to
-//! pass between the two. They arrive in order and are not lost, so a claim posted before the word that its host has gone is
-//! also judged before it, and no grant outlives its host. A letter to one's own shard is read at once.
+//! A host's control socket stays on one shard; its addresses and links may be at home on others. Letters
+//! carry what has to pass between the two. They arrive in order and are not lost, so a claim posted before
+//! the word that its host has gone is also judged before it, and no grant outlives its host. A letter to
+//! one's own shard is read at once.
 
 use super::{
     Link,
@@ -194,8 +195,9 @@ impl Link {
 
     /// Tells the homes of a control socket that it is gone, and stops what waits for it.
     pub(super) fn leave_homes(&mut self, cx: &mut Cx<'_>, conn: ConnId, control: Control, reason: Reason) {
-        for timer in [control.asked.map(|asked| asked.timer), control.gather.map(|gather| gather.timer)] {
-            timer.map(|timer| cx.timers.cancel(timer));
+        let timers = [control.asked.map(|asked| asked.timer), control.gather.map(|gather| gather.timer)];
+        for timer in timers.into_iter().flatten() {
+            cx.timers.cancel(timer);
         }
         let host = Remote { shard: self.place.shard, conn };
         for home in control.homes {

@@ -1,9 +1,10 @@
 //! The links of this shard, from their introduction until both ends are closed.
 //!
-//! Holds one record a link, found by slot or by id. Promises that a slot's old name finds nothing after the record is
-//! gone, and that a closed link is not found by its id. Records live on while bytes of a closed link are being delivered.
+//! Holds one record a link, found by slot or by id. Promises that a slot's old name finds nothing after the
+//! record is gone, and that a closed link is not found by its id. Records live on while bytes of a closed
+//! link are being delivered.
 
-use std::{collections::HashMap, mem::size_of};
+use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 
 use super::{id::LinkId, place::TableHasher};
 use crate::{
@@ -78,7 +79,7 @@ pub(super) struct Record {
     pub(super) usage_from: Time,
     /// Wall clock, milliseconds, at the introduction and at the join.
     pub(super) started_unix_ms: u64,
-    pub(super) relaying_unix_ms: Option<u64>,
+    pub(super) relaying_unix_ms: Option<NonZeroU64>,
 }
 
 impl Record {
@@ -98,7 +99,7 @@ struct Slot {
 }
 
 // A hundred thousand links of a shard are to cost twenty megabytes, not two hundred.
-const _: () = assert!(size_of::<Slot>() <= 208);
+const _: () = assert!(size_of::<Slot>() <= 200);
 
 /// All links of a shard.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! Who holds which address, for the addresses whose home is this shard.
 //!
-//! Holds registrations, and for each host (the control socket behind them, on whatever shard) what depends on it here: its
-//! addresses and the links that were introduced to it. Promises that forgetting a host forgets all of that, and nothing of
-//! another host. Never sends anything.
+//! Holds registrations, and for each host (the control socket behind them, on whatever shard) what depends on
+//! it here: its addresses and the links that were introduced to it. Promises that forgetting a host forgets
+//! all of that, and nothing of another host. Never sends anything.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -47,7 +47,8 @@ struct Host {
     links: Vec<u32>,
 }
 
-/// The table. Invariant: an address is listed by exactly the host that its registration names; no host is empty.
+/// The table. Invariant: an address is listed by exactly the host that its registration names; no host is
+/// empty.
 #[derive(Debug)]
 pub(super) struct Registry {
     registrations: HashMap<Address, Registration, TableHasher>,
@@ -69,7 +70,8 @@ impl Registry {
         self.registrations.get(address).map(|registration| registration.host)
     }
 
-    /// Judges a claim and takes it over if it is granted; also says whom it replaced. Other verdicts change nothing.
+    /// Judges a claim and takes it over if it is granted; also says whom it replaced. Other verdicts change
+    /// nothing.
     pub(super) fn register(&mut self, host: Remote, claim: Claim) -> (Verdict, Option<Remote>) {
         let fresh = Registration { host, public_key: claim.public_key, timestamp: claim.timestamp };
         let replaced = match self.registrations.entry(claim.address) {
@@ -140,5 +142,76 @@ impl Registry {
     /// Whether nobody is registered and nothing depends on anybody.
     pub(super) fn is_empty(&self) -> bool {
         self.registrations.is_empty() && self.hosts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dialect::link::Place, id::ConnId};
+
+    fn registry() -> Registry {
+        Registry::new(Place { shard: 0, shards: 1, relay: 0, hash_key: [0; 16] }.table_hasher())
+    }
+
+    fn host(index: u32) -> Remote {
+        Remote { shard: 0, conn: ConnId { index, generation: 1 } }
+    }
+
+    fn claim(address: u8, key: u8, timestamp: i64) -> Claim {
+        Claim { address: [address; 32], public_key: [key; 32], timestamp }
+    }
+
+    #[test]
+    fn an_address_is_pinned_to_its_first_key() {
+        let mut registry = registry();
+        assert_eq!(registry.register(host(1), claim(1, 1, 10)), (Verdict::Granted, None));
+        // The pin is judged before the time stamp, and neither verdict touches the holder.
+        for timestamp in [9, 10, 11] {
+            assert_eq!(registry.register(host(2), claim(1, 2, timestamp)), (Verdict::Pinned, None));
+        }
+        assert_eq!(registry.holder(&[1; 32]), Some(host(1)));
+        // With the holder the pin is forgotten.
+        registry.forget(host(1));
+        assert_eq!(registry.register(host(2), claim(1, 2, 1)), (Verdict::Granted, None));
+    }
+
+    #[test]
+    fn a_claim_must_be_strictly_newer() {
+        let mut registry = registry();
+        registry.register(host(1), claim(1, 1, 10));
+        assert_eq!(registry.register(host(2), claim(1, 1, 9)), (Verdict::Stale, None));
+        assert_eq!(registry.register(host(2), claim(1, 1, 10)), (Verdict::Stale, None));
+        assert_eq!(registry.register(host(2), claim(1, 1, 11)), (Verdict::Granted, Some(host(1))));
+        assert_eq!(registry.register(host(2), claim(1, 1, 12)), (Verdict::Granted, None));
+        assert_eq!(registry.register(host(1), claim(1, 1, 12)), (Verdict::Stale, None));
+    }
+
+    #[test]
+    fn forgetting_a_host_takes_all_that_is_its_own_and_nothing_else() {
+        let mut registry = registry();
+        registry.register(host(1), claim(1, 1, 1));
+        registry.register(host(1), claim(2, 2, 1));
+        registry.register(host(2), claim(3, 3, 1));
+        registry.register(host(2), claim(1, 1, 2));
+        let places: Vec<u32> = (10..13).map(|link| registry.add_link(host(1), link)).collect();
+        assert_eq!(registry.remove_link(host(1), places[0]), Some(12));
+        assert_eq!(registry.forget(host(1)), [12, 11]);
+        assert_eq!(registry.holder(&[1; 32]), Some(host(2)));
+        assert_eq!(registry.holder(&[2; 32]), None);
+        assert_eq!(registry.len(), 2);
+        registry.forget(host(2));
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_host_of_nothing_is_not_remembered() {
+        let mut registry = registry();
+        registry.register(host(1), claim(1, 1, 1));
+        registry.register(host(2), claim(1, 1, 2));
+        let place = registry.add_link(host(3), 7);
+        assert_eq!(registry.remove_link(host(3), place), None);
+        registry.forget(host(2));
+        assert!(registry.is_empty());
     }
 }

@@ -1,9 +1,9 @@
 //! The control messages of the link dialect: text in, values out, and back.
 //!
-//! Reads what `JSON.parse` of the reference reads: unknown members are skipped, the last of several members of one
-//! name counts, nesting may be as deep as a message is long, and an escaped lone surrogate is a character like any other.
-//! Promises that no input panics. Judges shape only: whether a message is allowed, and in which order a
-//! fault counts, is for the registry and the roles.
+//! Reads what `JSON.parse` of the reference reads: unknown members are skipped, the last of several members
+//! of one name counts, nesting may be as deep as a message is long, and an escaped lone surrogate is a
+//! character like any other. Promises that no input panics. Judges shape only: whether a message is allowed,
+//! and in which order a fault counts, is for the registry and the roles.
 
 use std::{borrow::Cow, fmt};
 
@@ -21,8 +21,8 @@ const NAME_UNITS_MAX: usize = 128;
 /// The longest `nonce`, in UTF-16 units (link.md section 4).
 const NONCE_UNITS_MAX: usize = 88;
 
-/// The bytes of an `address` or a `linkId` as the peer sent it: 1 to 128 characters. UTF-8 but for lone surrogates,
-/// which are written like other code points.
+/// The bytes of an `address` or a `linkId` as the peer sent it: 1 to 128 characters. UTF-8 but for lone
+/// surrogates, which are written like other code points.
 pub(super) type Name<'a> = Cow<'a, [u8]>;
 
 /// A control message. A name that is missing or misshapen is `None`: roles and budgets are judged first.
@@ -68,8 +68,8 @@ pub(super) fn parse_auth(json: &str) -> Option<Proof> {
     })
 }
 
-/// The raw text of each of `names` among the members of a JSON object, the last one where several have the name;
-/// `None` for anything but one well-formed object.
+/// The raw text of each of `names` among the members of a JSON object, the last one where several have the
+/// name; `None` for anything but one well-formed object.
 fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut reader = serde_json::Deserializer::from_str(json);
     let found = reader.deserialize_map(Members { names }).ok()?;
@@ -132,7 +132,8 @@ fn name(raw: &str) -> Option<Name<'_>> {
     string(raw).filter(|name| (1..=NAME_UNITS_MAX).contains(&utf16_units(name)))
 }
 
-/// What `length` of the string is in the reference: one unit a character, two for those beyond the basic plane.
+/// What `length` of the string is in the reference: one unit a character, two for those beyond the basic
+/// plane.
 fn utf16_units(bytes: &[u8]) -> usize {
     bytes.iter().map(|byte| usize::from(byte & 0xc0 != 0x80) + usize::from(*byte >= 0xf0)).sum()
 }
@@ -202,6 +203,143 @@ impl fmt::Display for UsageEntry {
                 write!(f, r#"{{"linkId":"{link}","used":{used},"throttled":{throttled}}}"#)
             }
             None => write!(f, r#"{{"linkId":"{link}","unlimited":true}}"#),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
+
+    use super::*;
+
+    fn resolve(address: &[u8]) -> Option<Request<'_>> {
+        Some(Request::Resolve { address: Some(Cow::Borrowed(address)) })
+    }
+
+    #[test]
+    fn messages_are_read_as_json_parse_reads_them() {
+        for text in [
+            r#"{"type":"resolve","address":"a"}"#,
+            " \t\r\n{ \"address\" : \"a\" , \"type\" : \"resolve\" } ",
+            // The last of several members of one name counts.
+            r#"{"type":"accept","address":7,"type":"resolve","address":"a"}"#,
+            // Names and values may be escaped.
+            r#"{"ty\u0070e":"\u0072esolve","address":"\u0061"}"#,
+            // Members that nobody asked for may hold anything that is JSON, lone surrogates and huge numbers
+            // too.
+            r#"{"\ud800":"\udfff","x":1e999,"y":[{"type":"accept"}],"type":"resolve","address":"a"}"#,
+        ] {
+            assert_eq!(parse(text), resolve(b"a"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_json_parse_refuses_is_refused() {
+        for text in [
+            "\u{feff}{\"type\":\"getUsage\"}",
+            r#"{"type":"getUsage"} x"#,
+            r#"{"type":"getUsage",}"#,
+            r#"{"type":"getUsage","x":01}"#,
+            r#"{"type":"getUsage","x":.5}"#,
+            r#"{"type":"getUsage","x":NaN}"#,
+            r#"{"type":"getUsage","x":"\x"}"#,
+            r#"{"type":"getUsage","x":"\u12"}"#,
+            "{\"type\":\"getUsage\",\"x\":\"\n\"}",
+            "{\"type\":\"getUsage\"}\u{a0}",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_of_a_message_is_refused() {
+        let text = r#"{"type":"resolve","address":"a\u0062","x":[1,{"y":null}]}"#;
+        assert_eq!(parse(text), Some(Request::Resolve { address: Some(Cow::Owned(b"ab".to_vec())) }));
+        for end in 0..text.len() {
+            assert_eq!(parse(&text[..end]), None, "{}", &text[..end]);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_read_like_anything_else() {
+        let deep = |open: &str, close: &str| {
+            let (open, close) = (open.repeat(1000), close.repeat(1000));
+            format!(r#"{{"x":{open}1{close},"type":"getUsage","auth":{open}1{close}}}"#)
+        };
+        for text in [deep("[", "]"), deep(r#"{"a":"#, "}")] {
+            assert_eq!(parse(&text), Some(Request::GetUsage));
+        }
+        assert_eq!(parse(&"[".repeat(4096)), None);
+        assert_eq!(parse(&r#"{"type":"#.repeat(500)), None);
+        assert_eq!(parse_auth(&"[".repeat(4096)), None);
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_one_character_of_a_name_nobody_has() {
+        let name = r"\ud800".repeat(128);
+        let text = format!(r#"{{"type":"resolve","address":"{name}"}}"#);
+        let Some(Request::Resolve { address: Some(address) }) = parse(&text) else { panic!("{text}") };
+        assert!(std::str::from_utf8(&address).is_err());
+        let text = format!(r#"{{"type":"resolve","address":"{name}x"}}"#);
+        assert_eq!(parse(&text), Some(Request::Resolve { address: None }));
+    }
+
+    #[test]
+    fn lengths_are_counted_in_utf_16_units() {
+        for text in ["", "abc", "\u{e9}", "\u{20ac}\u{20ac}", "\u{1f600}a\u{10ffff}"] {
+            assert_eq!(utf16_units(text.as_bytes()), text.encode_utf16().count(), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_those_of_javascript() {
+        for (raw, value) in [
+            ("0", Some(0)),
+            ("-5", Some(-5)),
+            ("5.0", Some(5)),
+            ("1e3", Some(1000)),
+            ("17E-1", None),
+            ("1700000000000", Some(1_700_000_000_000)),
+            ("0.5", None),
+            ("1e400", None),
+            ("\"5\"", None),
+            ("null", None),
+            ("true", None),
+            ("[5]", None),
+        ] {
+            assert_eq!(integer(raw), value, "{raw}");
+        }
+    }
+
+    #[test]
+    fn answers_are_the_contracts_to_the_byte() {
+        let link = LinkId::make(&mut ChaCha12Rng::seed_from_u64(1), 0, 0);
+        let id = link.to_string();
+        let entry = |quota| UsageEntry { link, quota };
+        for (answer, text) in [
+            (Answer::Registered { address: "A" }, r#"{"type":"registered","address":"A"}"#.to_owned()),
+            (Answer::Found { link }, format!(r#"{{"type":"found","linkId":"{id}"}}"#)),
+            (
+                Answer::Arrived { link, address: "A" },
+                format!(r#"{{"type":"arrived","linkId":"{id}","address":"A"}}"#),
+            ),
+            (Answer::Relay { link }, format!(r#"{{"type":"relay","linkId":"{id}"}}"#)),
+            (Answer::Relaying { link }, format!(r#"{{"type":"relaying","linkId":"{id}"}}"#)),
+            (Answer::Usage { connections: &[] }, r#"{"type":"usage","connections":[]}"#.to_owned()),
+            (
+                Answer::Usage { connections: &[entry(None), entry(Some((0.1234, true)))] },
+                format!(
+                    r#"{{"type":"usage","connections":[{{"linkId":"{id}","unlimited":true}},{}]}}"#,
+                    format_args!(r#"{{"linkId":"{id}","used":0.1234,"throttled":true}}"#)
+                ),
+            ),
+            (UNKNOWN_ADDRESS, r#"{"type":"error","error":"unknown_address"}"#.to_owned()),
+            (UNKNOWN_LINK, r#"{"type":"error","error":"unknown_link"}"#.to_owned()),
+            (ADDRESS_PINNED, r#"{"type":"error","error":"address_pinned"}"#.to_owned()),
+            (REGISTER_STALE, r#"{"type":"error","error":"register_stale"}"#.to_owned()),
+        ] {
+            assert_eq!(answer.to_string(), text);
         }
     }
 }

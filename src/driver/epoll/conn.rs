@@ -14,7 +14,8 @@ pub(super) struct Conn {
     pub(super) readable: bool,
     /// A write may be taken.
     pub(super) writable: bool,
-    /// The peer's end or an error was announced, possibly behind bytes: a short read does not mean that all was read.
+    /// The peer's end or an error was announced, possibly behind bytes: a short read does not mean that all
+    /// was read.
     pub(super) ending: bool,
     /// An error was announced and nobody has been told.
     pub(super) failing: bool,

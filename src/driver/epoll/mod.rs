@@ -1,23 +1,21 @@
 //! The driver on epoll: readiness turned into completions.
 //!
-//! Every socket is registered once, edge-triggered; what an edge announced is remembered in the connection. Connections
-//! with something to do stand in a list that is visited in rounds: one read each, so that no busy socket starves the others. All
-//! reads share **one** buffer: a chunk is given back before the next read (the trait's contract), so an idle connection costs a
-//! slot and the kernel's memory. Sends are written at once; what the kernel does not take is copied to the heap.
+//! Every socket is registered once, edge-triggered; what an edge announced is remembered in the connection.
+//! Connections with something to do stand in a list that is visited in rounds: one read each, so that no busy
+//! socket starves the others. All reads share **one** buffer: a chunk is given back before the next read (the
+//! trait's contract), so an idle connection costs a slot and the kernel's memory. Sends are written at once;
+//! what the kernel does not take is copied to the heap.
 
+mod accept;
 mod conn;
 mod poller;
+mod receive;
 mod send;
 
-use std::{
-    collections::VecDeque,
-    io,
-    marker::PhantomData,
-    ops::Range,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{collections::VecDeque, io, marker::PhantomData, ops::Range, os::fd::AsFd};
 
 use self::{
+    accept::ACCEPTS_PER_TURN,
     conn::Conn,
     poller::{Event, Poller},
 };
@@ -29,7 +27,7 @@ use super::{
     outbox::Memory,
     pending::Pending,
     pipes::Pipes,
-    post::{Ends, Letter},
+    post::Ends,
     slots::Slots,
     socket::{self, errno, is_not_now},
 };
@@ -38,14 +36,9 @@ use crate::{
     time::{Now, Time},
 };
 
-/// Connections accepted from one listener, and letters taken from the post, in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
-const LETTERS_PER_TURN: usize = 64;
-/// What may be left of an accept queue when accepting stops, with room for those that come meanwhile.
-const ACCEPTS_AT_END_MAX: usize = 16 * 1024;
-
 const SOCKET_MASK: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-/// The post's token; listeners count up from the one after it; connections stay below, having 24 bits of index.
+/// The post's token; listeners count up from the one after it; connections stay below, having 24 bits of
+/// index.
 const POST_TOKEN: u64 = 1 << 62;
 const LISTENER_TOKEN: u64 = POST_TOKEN + 1;
 
@@ -100,19 +93,6 @@ impl EpollDriver {
         })
     }
 
-    /// Puts a socket under the driver's care.
-    fn admit(&mut self, socket: OwnedFd) -> io::Result<ConnId> {
-        let full = || io::Error::from_raw_os_error(libc::ENFILE);
-        let conn = self.slots.insert(Conn::new(socket)).map_err(|_| full())?;
-        let socket = &self.slots.get(conn).expect("just inserted").socket;
-        self.counters.syscalls += 1;
-        if let Err(error) = self.poller.add(socket.as_fd(), SOCKET_MASK, token(conn)) {
-            self.slots.remove(conn);
-            return Err(error);
-        }
-        Ok(conn)
-    }
-
     /// Has a connection visited in the next round.
     fn enlist(&mut self, conn: ConnId) {
         if let Some(state) = self.slots.get_mut(conn)
@@ -156,148 +136,6 @@ impl EpollDriver {
         }
         if sends {
             self.flush(conn);
-        }
-    }
-
-    /// Does what a listed connection is there for, once.
-    fn visit(&mut self, conn: ConnId) {
-        let Some(state) = self.slots.get_mut(conn) else { return };
-        state.listed = false;
-        if state.posted {
-            return;
-        }
-        match state.want {
-            Read::Off if state.failing => {
-                state.failing = false;
-                self.counters.syscalls += 1;
-                if let Some(error) = socket::take_error(state.socket.as_fd()) {
-                    state.broken = error;
-                    self.pending.push(Completion::Broken { conn, error });
-                }
-            }
-            Read::Off => {}
-            Read::Readiness => {
-                if state.readable {
-                    state.want = Read::Off;
-                    self.pending.push(Completion::Readable { conn });
-                }
-            }
-            Read::Once { .. } | Read::Stream => {
-                if state.readable {
-                    self.receive(conn);
-                }
-            }
-        }
-    }
-
-    fn receive(&mut self, conn: ConnId) {
-        let Some(state) = self.slots.get_mut(conn) else { return };
-        let buffer = self.memory.pool.lend().expect("nobody holds a chunk over a call of `next`");
-        let bytes_max = match state.want {
-            Read::Once { bytes_max } => bytes_max.max(1) as usize,
-            _ => usize::MAX,
-        };
-        let room = bytes_max.min(self.memory.pool.buffer_bytes());
-        let into = &mut self.memory.pool.memory_mut(buffer)[HEADROOM..HEADROOM + room];
-        self.counters.syscalls += 1;
-        let received = socket::receive(state.socket.as_fd(), into);
-        match received {
-            Ok(bytes @ 1..) => {
-                // With edges a read that leaves room has read everything, unless the end is waiting behind it.
-                state.readable = bytes == room || state.ending;
-                if state.want != Read::Stream {
-                    state.want = Read::Off;
-                }
-                let again = state.readable && state.want == Read::Stream;
-                let chunk = Chunk::new(buffer, bytes);
-                self.pending.push(Completion::Received { conn, chunk, following: 0 });
-                if again {
-                    self.enlist(conn);
-                }
-                return;
-            }
-            Ok(_) => {
-                state.want = Read::Off;
-                let error = (state.broken != 0).then_some(state.broken);
-                self.pending.push(Completion::Ended { conn, error });
-            }
-            Err(error) if is_not_now(&error) => state.readable = false,
-            Err(error) => {
-                state.want = Read::Off;
-                state.failing = false;
-                state.broken = errno(&error);
-                self.pending.push(Completion::Ended { conn, error: Some(state.broken) });
-            }
-        }
-        self.memory.pool.give_back(buffer);
-    }
-
-    fn take_letters(&mut self) {
-        let mut any = false;
-        for _ in 0..LETTERS_PER_TURN {
-            self.counters.syscalls += 1;
-            // An error here (ENOMEM) leaves the letter in the queue: the next turn tries again.
-            let Ok(Some(letter)) = self.post.receive() else { break };
-            any = true;
-            match letter {
-                Letter::Wake => {}
-                Letter::Lost(tag) => self.pending.push(Completion::ArrivalFailed { tag }),
-                Letter::Descriptor(tag, socket) => {
-                    let arrival = match self.admit(socket) {
-                        Ok(conn) => {
-                            self.slots.get_mut(conn).expect("just admitted").shared = true;
-                            Completion::Arrived { conn, tag }
-                        }
-                        Err(_) => Completion::ArrivalFailed { tag },
-                    };
-                    self.pending.push(arrival);
-                }
-            }
-        }
-        if any {
-            self.pending.push(Completion::Woken);
-        }
-    }
-
-    /// Accepts up to `accepts_max` connections. Returns whether the queue was drained.
-    fn accept_from(&mut self, listener: usize, accepts_max: usize) -> bool {
-        for _ in 0..accepts_max {
-            let Some(listener) = self.listeners.get(listener) else { return true };
-            if self.slots.len() >= self.connections_max {
-                self.accept_failed(libc::ENFILE);
-                return false;
-            }
-            self.counters.syscalls += 2;
-            match socket::accept(listener.as_fd()) {
-                Ok(socket) => {
-                    // A peer that is gone already is not worth a name.
-                    let Some(peer) = socket::peer(socket.as_fd()) else { continue };
-                    match self.admit(socket) {
-                        Ok(conn) => self.pending.push(Completion::Accepted { conn, peer }),
-                        Err(error) => {
-                            self.accept_failed(errno(&error));
-                            return false;
-                        }
-                    }
-                }
-                Err(error) if is_not_now(&error) => return true,
-                Err(error) => {
-                    if socket::exhausted(&error) {
-                        self.accept_failed(errno(&error));
-                        return false;
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    fn accept_failed(&mut self, error: i32) {
-        if std::mem::take(&mut self.accepting) {
-            for listener in &self.listeners {
-                self.poller.remove(listener.as_fd());
-            }
-            self.pending.push(Completion::AcceptFailed { error });
         }
     }
 }
@@ -444,7 +282,8 @@ impl Driver for EpollDriver {
         self.counters.syscalls += 2;
         self.post.send(shard, tag, state.socket.as_fd())?;
         state.posted = true;
-        // Closing our descriptor would not do: the other shard's keeps the open file, and with it the registration, alive.
+        // Closing our descriptor would not do: the other shard's keeps the open file, and with it the
+        // registration, alive.
         self.poller.remove(state.socket.as_fd());
         Ok(())
     }
@@ -455,24 +294,11 @@ impl Driver for EpollDriver {
     }
 
     fn stop_accept(&mut self) {
-        self.accepting = false;
-        for listener in 0..self.listeners.len() {
-            self.accept_from(listener, ACCEPTS_AT_END_MAX);
-        }
-        self.listeners.clear();
-        self.pending.push(Completion::AcceptStopped);
+        self.stop_accepting();
     }
 
     fn resume_accept(&mut self) {
-        if std::mem::replace(&mut self.accepting, true) {
-            return;
-        }
-        for (number, listener) in self.listeners.iter().enumerate() {
-            let added = self.poller.add(listener.as_fd(), libc::EPOLLIN, LISTENER_TOKEN + number as u64);
-            if let Err(error) = added {
-                return self.accept_failed(errno(&error));
-            }
-        }
+        self.resume_accepting();
     }
 
     fn finish(&mut self) {

@@ -1,6 +1,7 @@
 //! Sending on epoll: written at once, the rest when the socket can take it.
 //!
-//! Promises that bytes leave in the order they were queued and that no receive buffer is still queued when a call returns.
+//! Promises that bytes leave in the order they were queued and that no receive buffer is still queued when a
+//! call returns.
 
 use std::{
     io::{self, IoSlice},

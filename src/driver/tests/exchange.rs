@@ -28,6 +28,9 @@ on_both!(
     splicing_is_byte_exact,
     acknowledged_bytes_are_counted,
     a_deadline_ends_the_wait,
+    nothing_is_told_of_what_was_closed_meanwhile,
+    both_ends_over_is_not_broken_and_does_not_spin,
+    a_change_of_mind_between_ways_of_reading_loses_nothing,
 );
 
 /// Takes turns for a while in which nothing may happen.
@@ -200,7 +203,8 @@ fn off_stops_and_says_so<D: Real>() {
     driver.read(conn, Read::Stream);
     assert_eq!(received(&mut driver, "bytes"), b"two");
 
-    // Off and on again at once: nothing is lost, and a stop that no longer holds is not reported after the bytes.
+    // Off and on again at once: nothing is lost, and a stop that no longer holds is not reported after the
+    // bytes.
     driver.read(conn, Read::Off);
     driver.read(conn, Read::Stream);
     client.write_all(b"three").unwrap();
@@ -416,5 +420,82 @@ fn a_deadline_ends_the_wait<D: Real>() {
     }
     let over = driver.now().at.since(deadline);
     assert!(over < Duration::from_millis(500), "woken {over:?} late");
+    finish(driver);
+}
+
+fn nothing_is_told_of_what_was_closed_meanwhile<D: Real>() {
+    let (mut driver, address) = driver::<D>();
+    for round in 0..8 {
+        let (mut client, conn) = connect(&mut driver, address);
+        client.write_all(&[1; 200_000]).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        driver.read(conn, Read::Stream);
+        let mut closed = false;
+        let on = |driver: &mut D, closed: &mut bool, completion| {
+            assert!(!*closed, "closed, and yet: {completion:?}");
+            let Completion::Received { conn, chunk, .. } = completion else { panic!("{completion:?}") };
+            // The rest of this receive, and the word of this send's progress, are already on their way.
+            forward(driver, conn, chunk);
+            driver.close(conn, round % 2 == 0);
+            *closed = true;
+        };
+        until(&mut driver, &mut closed, "bytes", on, |_, closed| *closed);
+        quiet(&mut driver, Duration::from_millis(20));
+        let counters = driver.counters();
+        assert_eq!(counters.buffers_free, counters.buffers);
+    }
+    finish(driver);
+}
+
+fn both_ends_over_is_not_broken_and_does_not_spin<D: Real>() {
+    let (mut driver, address) = driver::<D>();
+    let (client, conn) = connect(&mut driver, address);
+    driver.read(conn, Read::Stream);
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(matches!(one(&mut driver, "the end"), Completion::Ended { error: None, .. }));
+    driver.shut_down(conn);
+    quiet(&mut driver, Duration::from_millis(50));
+    let before = driver.counters().syscalls;
+    quiet(&mut driver, Duration::from_millis(100));
+    let calls = driver.counters().syscalls - before;
+    assert!(calls < 100, "{calls} system calls in a tenth of a second in which nothing happened");
+    finish(driver);
+}
+
+fn a_change_of_mind_between_ways_of_reading_loses_nothing<D: Real>() {
+    const BYTES: usize = 4 << 20;
+    let (mut driver, address) = driver::<D>();
+    let (source, conn) = connect(&mut driver, address);
+    let writer = std::thread::spawn(move || (&source).write_all(&patterned(BYTES)).map(|()| source));
+    let ways = [
+        Read::Stream,
+        Read::Off,
+        Read::Once { bytes_max: 10_000 },
+        Read::Stream,
+        Read::Readiness,
+        Read::Off,
+        Read::Once { bytes_max: 1 << 20 },
+        Read::Readiness,
+    ];
+    let mut turns = 0;
+    let mut bytes = Vec::with_capacity(BYTES);
+    let on = |driver: &mut D, bytes: &mut Vec<u8>, completion| match completion {
+        Completion::Received { chunk, .. } => bytes.extend(take(driver, chunk)),
+        Completion::Readable { .. } | Completion::Stopped { .. } => {}
+        other => panic!("{other:?}"),
+    };
+    let start = Instant::now();
+    while bytes.len() < BYTES {
+        assert!(start.elapsed() < Duration::from_secs(20), "{} bytes came", bytes.len());
+        // Some are asked for in one turn, some over several.
+        driver.read(conn, ways[turns % ways.len()]);
+        if turns % 3 != 0 {
+            driver.read(conn, ways[(turns / 2) % ways.len()]);
+        }
+        turns += 1;
+        turn(&mut driver, |driver, completion| on(driver, &mut bytes, completion));
+    }
+    assert!(bytes == patterned(BYTES), "every byte, in order");
+    drop(writer.join().unwrap().unwrap());
     finish(driver);
 }

@@ -19,6 +19,7 @@ use crate::driver::{
 
 on_both!(
     connections_move_between_threads_with_private_tables,
+    what_was_posted_no_longer_concerns_its_sender,
     a_full_post_says_so_and_loses_nothing,
     another_thread_wakes_a_driver_that_waits,
     two_drivers_share_a_port,
@@ -109,6 +110,38 @@ fn connections_move_between_threads_with_private_tables<D: Real>() {
     }
     sender.join().unwrap();
     receiver.join().unwrap();
+}
+
+fn what_was_posted_no_longer_concerns_its_sender<D: Real>() {
+    let offices = Offices::new(2).unwrap();
+    let (mut driver, address) = driver_at::<D>(offices.ends_here(0));
+    let (mut other, _) = driver_at::<D>(offices.ends_here(1));
+    let (mut client, conn) = connect(&mut driver, address);
+    driver.post(conn, 1, 7).unwrap();
+    driver.close(conn, false);
+    for round in 0..50u8 {
+        client.write_all(&[round; 10]).unwrap();
+        let mut echoed = 0;
+        let on = |driver: &mut D, echoed: &mut usize, completion| match completion {
+            Completion::Arrived { conn, tag: 7 } => driver.read(conn, Read::Stream),
+            Completion::Woken => {}
+            completion => {
+                if let Completion::Sent { bytes, .. } = completion {
+                    *echoed += bytes;
+                }
+                echo(driver, completion);
+            }
+        };
+        until(&mut other, &mut echoed, "the echo", on, |_, echoed| *echoed == 10);
+        let mut back = [0; 10];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, [round; 10]);
+        turn(&mut driver, |_, completion| panic!("{completion:?}"));
+    }
+    let stale = driver.counters().stale;
+    assert!(stale <= 2, "the sender was woken {stale} times for a connection that it no longer has");
+    finish(driver);
+    finish(other);
 }
 
 fn a_full_post_says_so_and_loses_nothing<D: Real>() {

@@ -59,8 +59,6 @@ pub(super) struct Conn {
     pub(super) send_failed: bool,
     /// FIN follows what is queued.
     pub(super) finishing: bool,
-    /// Both directions have ended in order: a poll would return at once, again and again.
-    pub(super) hung_up: bool,
     /// It was handed to another shard: nothing is reported any more.
     pub(super) posted: bool,
     /// It was closed: its slot waits for the last completion.
@@ -85,7 +83,6 @@ impl Conn {
             stalled: false,
             send_failed: false,
             finishing: false,
-            hung_up: false,
             posted: false,
             closing: false,
         }

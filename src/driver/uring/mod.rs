@@ -1,11 +1,13 @@
 //! The driver on io_uring: completions from the kernel, one system call a turn.
 //!
-//! Calls only change what is wanted of a connection; before the driver waits, everything that changed is **settled**: operations
-//! are pushed or cancelled until what is in flight agrees with what is wanted. Receive buffers are handed to the kernel at
-//! the same moment. A connection that is closed keeps its slot, and the memory of its sends, until the last completion of
-//! its operations; only then is its descriptor closed.
+//! Calls only change what is wanted of a connection; before the driver waits, everything that changed is
+//! **settled**: operations are pushed or cancelled until what is in flight agrees with what is wanted.
+//! Receive buffers are handed to the kernel at the same moment. A connection that is closed keeps its slot,
+//! and the memory of its sends, until the last completion of its operations; only then is its descriptor
+//! closed.
 //!
-//! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether all of this is to be had.
+//! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether
+//!   all of this is to be had.
 //! - `conn`: one connection; `receive`, `send`, `accept`: what is done for it.
 
 mod accept;
@@ -209,16 +211,17 @@ impl UringDriver {
     fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
         self.direct_reads_left = DIRECT_READS_PER_TURN;
         self.relieve();
+        if !self.scarce {
+            self.provided.provide_all(&mut self.memory.pool);
+        }
         let mut changed = std::mem::take(&mut self.changed);
         for conn in changed.drain(..) {
             self.settle(conn);
         }
-        // Settling changes nothing that needs settling again before the kernel has answered, except for closing.
+        // Settling changes nothing that needs settling again before the kernel has answered, except for
+        // closing.
         changed.append(&mut self.changed);
         self.changed = changed;
-        if !self.scarce {
-            self.provided.provide_all(&mut self.memory.pool);
-        }
         let wait = wait && self.pending.is_empty() && !self.can_read_directly() && !self.ring.is_ready();
         self.ring.enter(wait, timeout)
     }
@@ -313,7 +316,10 @@ impl Driver for UringDriver {
         let Some(state) = self.slots.get_mut(conn).filter(|state| state.is_open()) else {
             return SpliceIn::Unavailable;
         };
-        debug_assert!(state.receiving == Receiving::Nothing, "spliced from only while it is not read");
+        debug_assert!(
+            matches!(state.receiving, Receiving::Nothing | Receiving::Readiness),
+            "spliced from only while it is not read"
+        );
         let Some(pipe) = self.memory.pipes.take() else { return SpliceIn::Unavailable };
         self.counters.syscalls += 1;
         let found = match socket::splice(state.socket.as_fd(), self.memory.pipes.write_end(&pipe), bytes_max)
@@ -375,7 +381,7 @@ impl Driver for UringDriver {
     fn post(&mut self, conn: ConnId, shard: u16, tag: u64) -> Result<(), PostFull> {
         let state = self.slots.get_mut(conn).filter(|state| state.is_open()).ok_or(PostFull)?;
         debug_assert!(
-            state.receiving == Receiving::Nothing && state.outbox.is_none(),
+            state.want == Read::Off && !state.stop_owed && state.outbox.is_none(),
             "nothing may be in flight"
         );
         self.counters.syscalls += 1;
@@ -417,9 +423,10 @@ impl Driver for UringDriver {
 }
 
 impl Drop for UringDriver {
-    /// Order matters: first nothing may be in flight, then the buffer ring is unregistered, and only then may the memory go. What
-    /// cannot be drained is leaked instead: the kernel may go on writing to it for as long as it likes, and the process
-    /// does not notice, where freeing it would corrupt whoever gets it next.
+    /// Order matters: first nothing may be in flight, then the buffer ring is unregistered, and only then may
+    /// the memory go. What cannot be drained is leaked instead: the kernel may go on writing to it for as
+    /// long as it likes, and the process does not notice, where freeing it would corrupt whoever gets it
+    /// next.
     fn drop(&mut self) {
         if self.ring.in_flight() > 0 {
             self.drain();
@@ -429,7 +436,8 @@ impl Drop for UringDriver {
             return;
         }
         self.pending.clear(&mut self.memory.pool);
-        // SAFETY: not used again, here or by the kernel: nothing is in flight and the buffer ring is unregistered.
+        // SAFETY: not used again, here or by the kernel: nothing is in flight and the buffer ring is
+        // unregistered.
         unsafe { ManuallyDrop::drop(&mut self.provided) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.memory) };

@@ -1,8 +1,8 @@
 //! The ring of receive buffers that the kernel takes from.
 //!
-//! Holds the memory shared with the kernel and a copy of its order, which is how the buffers of a bundle, named by its
-//! first alone, are found. Promises that a buffer stands in the ring at most once. Buffers enter when the driver is about to
-//! wait, and only then.
+//! Holds the memory shared with the kernel and a copy of its order, which is how the buffers of a bundle,
+//! named by its first alone, are found. Promises that a buffer stands in the ring at most once. Buffers enter
+//! when the driver is about to wait, and only then.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
@@ -50,8 +50,9 @@ impl Provided {
             places: vec![0; count.into()],
         };
         let address = entries.as_ptr().addr() as u64;
-        // SAFETY: the memory has room for `count` entries and outlives the registration: `Provided` is dropped only after the
-        // ring has nothing in flight and was unregistered, or never (see `Drop for UringDriver`).
+        // SAFETY: the memory has room for `count` entries and outlives the registration: `Provided` is
+        // dropped only after the ring has nothing in flight and was unregistered, or never (see `Drop for
+        // UringDriver`).
         unsafe { ring.submitter().register_buf_ring_with_flags(address, count, BUFFER_GROUP, 0) }?;
         Ok(provided)
     }
@@ -66,8 +67,9 @@ impl Provided {
             let (address, length) = (pool.address(buffer).addr() as u64, pool.buffer_bytes());
             // SAFETY: `place` is below the count, so the entry lies within the allocation.
             let entry = unsafe { self.entries.add(place.into()) };
-            // SAFETY: the kernel reads entries only below the tail, which is published afterwards; the place is vacant, since
-            // the ring has as many places as there are buffers and each stands in it at most once.
+            // SAFETY: the kernel reads entries only below the tail, which is published afterwards; the place
+            // is vacant, since the ring has as many places as there are buffers and each stands in it at most
+            // once.
             let entry = unsafe { &mut *entry.as_ptr() };
             entry.set_addr(address);
             entry.set_len(u32::try_from(length).expect("a buffer is far below 4 GiB"));
@@ -75,9 +77,11 @@ impl Provided {
             self.tail = self.tail.wrapping_add(1);
         }
         if self.tail != before {
-            // SAFETY: `entries` is the initialised first entry of the ring, in whose reserved field the kernel keeps the tail.
+            // SAFETY: `entries` is the initialised first entry of the ring, in whose reserved field the
+            // kernel keeps the tail.
             let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
-            // SAFETY: the field is ours, aligned for 16 bits, and lives as long as `self`; both sides access it atomically.
+            // SAFETY: the field is ours, aligned for 16 bits, and lives as long as `self`; both sides access
+            // it atomically.
             let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
             // The kernel reads the tail with acquire semantics and then the entries.
             tail.store(self.tail, Ordering::Release);

@@ -1,9 +1,10 @@
 //! Receiving: streams, single receives, readiness, and what happens when buffers run out.
 //!
-//! A receive that finds no buffer ends with `ENOBUFS`. Its connection is then *starved*: it stands in a list, in order, and is
-//! read by direct calls as buffers come back, which meanwhile are kept from the kernel. While that lasts (`scarce`), whoever
-//! wants to receive is put on a poll, which needs no buffer, instead of a receive that would only end the same way. When
-//! the list is empty, buffers go to the kernel again, and each connection gets its receive at its next poll's completion.
+//! A receive that finds no buffer ends with `ENOBUFS`. Its connection is then *starved*: it stands in a list,
+//! in order, and is read by direct calls as buffers come back, which meanwhile are kept from the kernel.
+//! While that lasts (`scarce`), whoever wants to receive is put on a poll, which needs no buffer, instead of
+//! a receive that would only end the same way. When the list is empty, buffers go to the kernel again, and
+//! each connection gets its receive at its next poll's completion.
 
 use std::{io::IoSliceMut, os::fd::AsFd};
 
@@ -22,7 +23,8 @@ use crate::{
     id::ConnId,
 };
 
-/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small pieces.
+/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small
+/// pieces.
 const DIRECT_READ_BUFFERS: usize = 4;
 
 const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
@@ -43,7 +45,7 @@ impl UringDriver {
         match (state.receiving, wanted) {
             (Receiving::Nothing, Receiving::Nothing) => {
                 // Errors and hang-ups are reported whatever is asked for; an end alone is not to be.
-                if !state.watching && !state.hung_up && state.broken == 0 {
+                if !state.watching && state.broken == 0 {
                     state.watching = true;
                     self.ring.poll(socket, 0, Token::new(Op::Watch, conn));
                 }
@@ -59,8 +61,8 @@ impl UringDriver {
                     _ => self.ring.poll(socket, READABLE, token),
                 }
             }
-            // A poll serves them all: what is wanted is looked at when it completes. A receive serves its own kind, in
-            // times of scarcity as well.
+            // A poll serves them all: what is wanted is looked at when it completes. A receive serves its own
+            // kind, in times of scarcity as well.
             (Receiving::Readiness, _) if state.want != Read::Off => {}
             (Receiving::Stream, _) if state.want == Read::Stream => {}
             (Receiving::Once, _) if matches!(state.want, Read::Once { .. }) => {}
@@ -101,7 +103,8 @@ impl UringDriver {
         if let Some(buffer) = cqueue::buffer_select(flags)
             && !(operation == Receiving::Stream && self.ring.bundles())
         {
-            // The end of a stream may cost a buffer, except in a bundle, which counts buffers by the bytes in them.
+            // The end of a stream may cost a buffer, except in a bundle, which counts buffers by the bytes in
+            // them.
             self.memory.pool.lend_received(buffer.into());
             self.memory.pool.give_back(buffer.into());
         }
@@ -180,12 +183,10 @@ impl UringDriver {
             return;
         }
         self.counters.syscalls += 1;
-        match socket::take_error(state.socket.as_fd()) {
-            Some(error) => {
-                state.broken = error;
-                self.pending.push(Completion::Broken { conn, error });
-            }
-            None => state.hung_up = true,
+        // Without an error both directions have ended in order, and there is nothing left to watch for.
+        if let Some(error) = socket::take_error(state.socket.as_fd()) {
+            state.broken = error;
+            self.pending.push(Completion::Broken { conn, error });
         }
     }
 
@@ -207,8 +208,8 @@ impl UringDriver {
         !self.starved.is_empty() && self.memory.pool.free() > 0
     }
 
-    /// Reads the connection that has starved longest, if a buffer is free and the turn's bound is not reached. Returns
-    /// whether anything was done.
+    /// Reads the connection that has starved longest, if a buffer is free and the turn's bound is not
+    /// reached. Returns whether anything was done.
     pub(super) fn read_directly(&mut self) -> bool {
         if self.direct_reads_left == 0 || self.memory.pool.free() == 0 {
             return false;
@@ -259,10 +260,11 @@ impl UringDriver {
         true
     }
 
-    /// Before the kernel is entered: ends the scarcity when all are served, and sees to it that none waits for ever.
+    /// Before the kernel is entered: ends the scarcity when all are served, and sees to it that none waits
+    /// for ever.
     pub(super) fn relieve(&mut self) {
-        // Buffers that the kernel got before it said that it had none are given out by receives, or they would lie there
-        // while the list waits for them.
+        // Buffers that the kernel got before it said that it had none are given out by receives, or they
+        // would lie there while the list waits for them.
         let with_kernel = self.memory.pool.unlent() - self.memory.pool.free();
         let mut receives = if self.scarce { with_kernel } else { 0 };
         while let Some(&conn) = self.starved.front() {

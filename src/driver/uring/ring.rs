@@ -1,8 +1,8 @@
 //! The ring itself: operations go in, completions come out.
 //!
-//! Holds the submission and completion queues and counts what is in flight. Promises that an operation pushed is submitted by the
-//! next `enter` at the latest, and that a full submission queue or an overflown completion queue loses nothing. Knows
-//! neither connections nor what completions mean.
+//! Holds the submission and completion queues and counts what is in flight. Promises that an operation pushed
+//! is submitted by the next `enter` at the latest, and that a full submission queue or an overflown
+//! completion queue loses nothing. Knows neither connections nor what completions mean.
 
 use std::{
     io,
@@ -20,7 +20,8 @@ use crate::driver::socket::errno;
 pub(super) struct Queues {
     /// Operations that are submitted together; a turn with more submits in several calls.
     pub(super) submissions: u32,
-    /// Completions that wait to be taken before the kernel keeps them elsewhere (and ends multishot operations).
+    /// Completions that wait to be taken before the kernel keeps them elsewhere (and ends multishot
+    /// operations).
     pub(super) completions: u32,
 }
 
@@ -49,8 +50,9 @@ impl std::fmt::Debug for Ring {
 impl Ring {
     /// Makes a ring that only the calling thread uses.
     ///
-    /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1) let the kernel finish operations when we come for completions instead of
-    /// interrupting us: a third cheaper by measurement. `NO_SQARRAY` (6.6) saves an indirection where there is one to save.
+    /// `SINGLE_ISSUER` and `DEFER_TASKRUN` (Linux 6.1) let the kernel finish operations when we come for
+    /// completions instead of interrupting us: a third cheaper by measurement. `NO_SQARRAY` (6.6) saves an
+    /// indirection where there is one to save.
     pub(super) fn new(queues: Queues) -> io::Result<Ring> {
         let ring = match Self::build(queues, true) {
             Err(error) if errno(&error) == libc::EINVAL => Self::build(queues, false)?,
@@ -147,7 +149,8 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// The header and everything it names stay where they are and unchanged until this operation's completion is taken.
+    /// The header and everything it names stay where they are and unchanged until this operation's completion
+    /// is taken.
     pub(super) unsafe fn send_message(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -160,7 +163,8 @@ impl Ring {
         self.push(&entry, token);
     }
 
-    /// Cancels the operation of this token, whose own completion then comes. Says nothing itself where that succeeds.
+    /// Cancels the operation of this token, whose own completion then comes. Says nothing itself where that
+    /// succeeds.
     pub(super) fn cancel(&mut self, token: Token) {
         let entry = opcode::AsyncCancel::new(token.into())
             .build()
@@ -176,9 +180,10 @@ impl Ring {
 
     fn push_entry(&mut self, entry: &squeue::Entry) {
         loop {
-            // SAFETY: the descriptors that an entry names are open until its operation's last completion (a connection, a
-            // listener and the post are closed only with nothing in flight), and so is the memory, by the contract of the two
-            // functions that name some. Were that false, the kernel would use what the number or the memory became since.
+            // SAFETY: the descriptors that an entry names are open until its operation's last completion (a
+            // connection, a listener and the post are closed only with nothing in flight), and so is the
+            // memory, by the contract of the two functions that name some. Were that false, the kernel would
+            // use what the number or the memory became since.
             match unsafe { self.ring.submission().push(entry) } {
                 Ok(()) => return,
                 Err(_full) => {

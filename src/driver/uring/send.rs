@@ -1,8 +1,9 @@
 //! Sending: one operation in flight per connection, with everything queued at the time.
 //!
-//! The first attempt never waits and may send straight from receive buffers: it is over when the call that submitted it
-//! returns. What it leaves is copied to the heap, the buffers go back, and a send that waits takes over. Pipes leave by
-//! direct calls. Promises that memory named to the kernel stays until the completion is taken.
+//! The first attempt never waits and may send straight from receive buffers: it is over when the call that
+//! submitted it returns. What it leaves is copied to the heap, the buffers go back, and a send that waits
+//! takes over. Pipes leave by direct calls. Promises that memory named to the kernel stays until the
+//! completion is taken.
 
 use std::{ops::Range, os::fd::AsFd};
 
@@ -115,12 +116,14 @@ impl UringDriver {
         let (socket, token) = (state.socket.as_fd(), Token::new(Op::Send, conn));
         if runs == 1 {
             let run = outbox.runs(&self.memory).next().expect("counted above");
-            // SAFETY: the run is a heap piece or a lent buffer of the outbox's first piece, which took off: it is neither changed
-            // nor freed until `land`, on this operation's completion. Closing keeps the slot and its outbox until then.
+            // SAFETY: the run is a heap piece or a lent buffer of the outbox's first piece, which took off:
+            // it is neither changed nor freed until `land`, on this operation's completion. Closing keeps the
+            // slot and its outbox until then.
             unsafe { self.ring.send(socket, run, flags, token) };
         } else {
             let message = outbox.message(&self.memory, runs);
-            // SAFETY: as above for the runs; the header is boxed in the outbox and rewritten only by the next send.
+            // SAFETY: as above for the runs; the header is boxed in the outbox and rewritten only by the next
+            // send.
             unsafe { self.ring.send_message(socket, message, flags, token) };
         }
     }

@@ -11,13 +11,17 @@ use crate::driver::{
 };
 
 fn with_queues(queues: Queues) -> (UringDriver, std::net::SocketAddr) {
+    with_pool(queues, PoolOptions { buffers: 64, buffer_bytes: 4096 })
+}
+
+fn with_pool(queues: Queues, pool: PoolOptions) -> (UringDriver, std::net::SocketAddr) {
     let listener = listen::bind(loopback(), &ListenOptions::default()).unwrap();
     let address = listener.address();
     let setup = Setup {
         clock: Clock::start(),
         listeners: vec![listener],
         post: Offices::new(1).unwrap().ends_here(0),
-        pool: PoolOptions { buffers: 64, buffer_bytes: 4096 },
+        pool,
         pipes_max: 0,
         connections_max: 10_000,
     };
@@ -77,4 +81,40 @@ fn dropping_a_driver_drains_it_first() {
     let _ = client.read_to_end(&mut rest);
     assert!(rest.len() < 16 << 20);
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+/// The word that a receive found no buffer may be taken only after the kernel was given all buffers again.
+#[test]
+fn buffers_that_the_kernel_has_already_serve_whoever_starves() {
+    let (mut driver, address) = with_pool(Queues::DEFAULT, PoolOptions { buffers: 4, buffer_bytes: 4096 });
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let (client, conn) = connect(&mut driver, address);
+        driver.read(conn, Read::Stream);
+        turn(&mut driver, |_, completion| panic!("{completion:?}"));
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.write_all(b"all at once").unwrap();
+    }
+    let mut received = 0;
+    let mut receive = |driver: &mut UringDriver, completion| {
+        let Completion::Received { chunk, .. } = completion else { panic!("{completion:?}") };
+        driver.release(chunk);
+        received += 1;
+    };
+    driver.wait(None).unwrap();
+    for _ in 0..4 {
+        let completion = driver.next().expect("the four that found buffers");
+        receive(&mut driver, completion);
+    }
+    // The fifth's bad news is still there to be taken.
+    driver.wait(None).unwrap();
+    assert_eq!(driver.memory.pool.free(), 0, "the kernel has all buffers");
+    for _ in 0..20 {
+        turn(&mut driver, &mut receive);
+    }
+    assert_eq!(driver.counters().buffers_exhausted, 1);
+    assert_eq!(received, 5);
+    finish(driver);
 }

@@ -1,6 +1,7 @@
 //! What an operation is called in the kernel.
 //!
-//! A token names a slot and its generation, never an address, so that a completion can be checked instead of trusted.
+//! A token names a slot and its generation, never an address, so that a completion can be checked instead of
+//! trusted.
 
 use crate::{driver::slots::SLOTS_MAX, id::ConnId};
 

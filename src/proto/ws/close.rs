@@ -4,7 +4,8 @@ use crate::reason::Reason;
 
 /// Checks a close frame's payload: the code it holds, `None` where it is empty.
 ///
-/// One byte or a code that may not be sent is [`Reason::ProtocolError`], a text that is not UTF-8 [`Reason::BadUtf8`].
+/// One byte or a code that may not be sent is [`Reason::ProtocolError`], a text that is not UTF-8
+/// [`Reason::BadUtf8`].
 pub fn decode(payload: &[u8]) -> Result<Option<u16>, Reason> {
     match payload {
         [] => Ok(None),
@@ -22,8 +23,8 @@ pub fn decode(payload: &[u8]) -> Result<Option<u16>, Reason> {
     }
 }
 
-/// Whether a code may be on the wire: registered ones (IANA, up to 1014), and those of libraries and applications.
-/// 1004 is reserved; 1005, 1006 and 1015 stand for what no frame said.
+/// Whether a code may be on the wire: registered ones (IANA, up to 1014), and those of libraries and
+/// applications. 1004 is reserved; 1005, 1006 and 1015 stand for what no frame said.
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,7 +1,8 @@
 //! Collecting: whole messages for a dialect.
 //!
-//! A message whose only frame is whole in the buffer is unmasked there and allocates nothing; one that is split or
-//! fragmented is gathered in a vector that exists only meanwhile. Never holds more than the caller's maximum.
+//! A message whose only frame is whole in the buffer is unmasked there and allocates nothing; one that is
+//! split or fragmented is gathered in a vector that exists only meanwhile. Never holds more than the
+//! caller's maximum.
 
 use super::{Cursor, Inbound, Payload, Step, inbound::Kind, mask};
 use crate::reason::Reason;
@@ -9,8 +10,8 @@ use crate::reason::Reason;
 impl Inbound {
     /// Reads up to the end of the next message, or to whatever the caller has to act on before it.
     ///
-    /// `gathered` is the connection's place for a message that is not whole yet: `None` to begin with, left alone by
-    /// the caller. [`Payload::Here`] holds until the next call with the same buffer.
+    /// `gathered` is the connection's place for a message that is not whole yet: `None` to begin with, left
+    /// alone by the caller. [`Payload::Here`] holds until the next call with the same buffer.
     pub fn collect(
         &mut self,
         buf: &mut [u8],

@@ -1,8 +1,9 @@
 //! One connection's inbound frame state: what `relay` and `collect` have in common.
 //!
-//! Follows the client's frames through any segmentation: headers split at any byte, control frames between data
-//! frames, the rules of fragmentation (RFC 6455 section 5.4). Plain data without pointers into a buffer, small enough to be
-//! kept for every idle connection; only a control frame that is split over chunks needs the heap, and gives it back.
+//! Follows the client's frames through any segmentation: headers split at any byte, control frames between
+//! data frames, the rules of fragmentation (RFC 6455 section 5.4). Plain data without pointers into a
+//! buffer, small enough to be kept for every idle connection; only a control frame that is split over
+//! chunks needs the heap, and gives it back.
 
 use super::{
     Control, Cursor, Step, close,
@@ -13,8 +14,8 @@ use crate::{limits::RELAYED_MESSAGE_BYTES_MAX, reason::Reason};
 
 /// One connection's inbound frame state.
 ///
-/// Invariant: `promised <= left` in a data frame; `left`, `mask` and `fin` are those of `frame` and mean nothing
-/// without one.
+/// Invariant: `promised <= left` in a data frame; `left`, `mask` and `fin` are those of `frame` and mean
+/// nothing without one.
 #[derive(Debug)]
 pub struct Inbound {
     /// Payload bytes of the frame that have not been taken.
@@ -83,8 +84,8 @@ impl Inbound {
         if self.in_data() { self.left } else { 0 }
     }
 
-    /// Payload bytes that the last header written by `relay` announced and that are still to be written: while
-    /// it is not zero the output is inside a frame. Always zero after a chunk with `following == 0`.
+    /// Payload bytes that the last header written by `relay` announced and that are still to be written:
+    /// while it is not zero the output is inside a frame. Always zero after a chunk with `following == 0`.
     pub fn owed(&self) -> usize {
         self.promised as usize
     }
@@ -94,8 +95,8 @@ impl Inbound {
         self.frame.is_some_and(|opcode| !opcode.is_control())
     }
 
-    /// Reads headers and control frames up to a data frame with a payload or without, and returns its header; or the
-    /// step to return.
+    /// Reads headers and control frames up to a data frame with a payload or without, and returns its
+    /// header; or the step to return.
     pub(super) fn next_data_frame(&mut self, buf: &mut [u8], cursor: &mut Cursor) -> Result<Header, Step> {
         loop {
             if self.frame.is_some() {

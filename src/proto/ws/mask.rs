@@ -1,7 +1,7 @@
 //! Masking (RFC 6455 section 5.3): XOR with four bytes, over and over, at memory speed.
 //!
-//! A mask is passed as the four bytes that apply to the next payload bytes; what is returned applies to the bytes
-//! behind those. So no phase has to be kept beside it. Masking and unmasking are the same.
+//! A mask is passed as the four bytes that apply to the next payload bytes; what is returned applies to the
+//! bytes behind those. So no phase has to be kept beside it. Masking and unmasking are the same.
 
 use std::ops::Range;
 
@@ -35,7 +35,8 @@ pub fn unmask_down(bytes: &mut [u8], from: Range<usize>, to: usize, mask: [u8; 4
         return mask;
     }
     let (mut source, mut target) = (from.start, to);
-    // A block is read whole before it is written, and is written no further than it was read: overlap does no harm.
+    // A block is read whole before it is written, and is written no further than it was read: overlap does
+    // no harm.
     while from.end - source >= BLOCK {
         let mut block = [0; BLOCK];
         block.copy_from_slice(&bytes[source..source + BLOCK]);

@@ -1,11 +1,12 @@
 //! WebSocket frames (RFC 6455), from a client's bytes to what is relayed or understood. Pure.
 //!
-//! One state per connection, [`Inbound`], follows the client's frames through any segmentation. Between messages and
-//! within them the connection is read in one of two ways: [`Inbound::relay`] rewrites frames in place for the other end,
-//! [`Inbound::collect`] gathers whole messages for a dialect. The way may change after any message.
+//! One state per connection, [`Inbound`], follows the client's frames through any segmentation. Between
+//! messages and within them the connection is read in one of two ways: [`Inbound::relay`] rewrites frames
+//! in place for the other end, [`Inbound::collect`] gathers whole messages for a dialect. The way may
+//! change after any message.
 //!
-//! Both work through a buffer by a [`Cursor`] and return at whatever the caller has to act on; called again with the
-//! same cursor they go on behind it.
+//! Both work through a buffer by a [`Cursor`] and return at whatever the caller has to act on; called again
+//! with the same cursor they go on behind it.
 
 mod close;
 mod collect;
@@ -27,7 +28,8 @@ use crate::{driver::HEADROOM, limits::CONTROL_FRAME_BYTES_MAX, reason::Reason};
 
 /// Where the work on a buffer stands.
 ///
-/// Invariant: `out.start <= out.end <= read <= buf.len()`, and at the start of a chunk `read - out.end >= HEADROOM`.
+/// Invariant: `out.start <= out.end <= read <= buf.len()`, and at the start of a chunk `read - out.end >=
+/// HEADROOM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The next input byte.
@@ -95,8 +97,9 @@ impl std::fmt::Debug for Control {
 pub enum Step {
     /// The input is used up.
     Empty,
-    /// The payload budget is used up and input is left (`relay` only). Take the run away (copy or send it), then go on
-    /// with `Cursor::at(cursor.read)`: what is left starts inside a frame, so its header needs the headroom.
+    /// The payload budget is used up and input is left (`relay` only). Take the run away (copy or send it),
+    /// then go on with `Cursor::at(cursor.read)`: what is left starts inside a frame, so its header needs
+    /// the headroom.
     Budget,
     /// A ping to be answered with its payload.
     Ping(Control),
@@ -106,14 +109,15 @@ pub enum Step {
     Close(Option<u16>),
     /// A whole message (`collect` only): text (checked UTF-8) or binary.
     Message { text: bool, payload: Payload },
-    /// A message above the caller's maximum (`collect` only), said at the header that exceeds it. Nothing after it is to
-    /// be read.
+    /// A message above the caller's maximum (`collect` only), said at the header that exceeds it. Nothing
+    /// after it is to be read.
     TooLong,
-    /// At least `splice_min` bytes of a zero-mask data frame are still to come (`relay` only), said once per frame: the
-    /// caller may move the rest of the frame, `Inbound::frame_left` bytes, itself and report by `Inbound::skip`; or
-    /// call again to go on copying.
+    /// At least `splice_min` bytes of a zero-mask data frame are still to come (`relay` only), said once
+    /// per frame: the caller may move the rest of the frame, `Inbound::frame_left` bytes, itself and report
+    /// by `Inbound::skip`; or call again to go on copying.
     Spliceable,
-    /// The client broke the protocol: `ProtocolError`, `BadUtf8` or `MessageTooBig`. Nothing after it is to be read.
+    /// The client broke the protocol: `ProtocolError`, `BadUtf8` or `MessageTooBig`. Nothing after it is to
+    /// be read.
     Fault(Reason),
 }
 

@@ -1,12 +1,13 @@
 //! Relaying: a client's masked frames become the other end's unmasked frames, in the buffer they came in.
 //!
-//! Cut-through: what a chunk holds of a frame goes out as a frame of its own, FIN clear unless it ends the client's last
-//! frame, and what follows is a continuation (RFC 6455 section 5.4 lets an intermediary fragment). So the
-//! output stands at a frame boundary after every receive, and a frame that is whole in the buffer stays one frame.
+//! Cut-through: what a chunk holds of a frame goes out as a frame of its own, FIN clear unless it ends the
+//! client's last frame, and what follows is a continuation (RFC 6455 section 5.4 lets an intermediary
+//! fragment). So the output stands at a frame boundary after every receive, and a frame that is whole in
+//! the buffer stays one frame.
 //!
-//! One pass: our header is never longer than the client's, which has four bytes of masking key more, so the payloads
-//! move down and close the gaps while they are unmasked; the first frame of a run does not move at all. Where a
-//! chunk starts inside a frame its header goes into the headroom.
+//! One pass: our header is never longer than the client's, which has four bytes of masking key more, so the
+//! payloads move down and close the gaps while they are unmasked; the first frame of a run does not move at
+//! all. Where a chunk starts inside a frame its header goes into the headroom.
 
 use super::{
     Cursor, Inbound, Step,
@@ -18,13 +19,15 @@ use super::{
 use crate::{limits::RELAYED_MESSAGE_BYTES_MAX, reason::Reason};
 
 impl Inbound {
-    /// Rewrites the frames in `buf[cursor.read..]` for the other end, as one run `buf[cursor.out]`, and returns at what the
-    /// caller has to act on. What stands before that is in the run.
+    /// Rewrites the frames in `buf[cursor.read..]` for the other end, as one run `buf[cursor.out]`, and
+    /// returns at what the caller has to act on. What stands before that is in the run.
     ///
-    /// - `following`: bytes of the same receive that come in the very next calls, before anything else is sent. Headers
-    ///   may announce them.
-    /// - `budget`: payload bytes that may be taken in this call. `following` counts only where the budget covers it too.
-    /// - `splice_min`: from how many bytes on the rest of a zero-mask frame is offered as [`Step::Spliceable`]; 0 never.
+    /// - `following`: bytes of the same receive that come in the very next calls, before anything else is
+    ///   sent. Headers may announce them.
+    /// - `budget`: payload bytes that may be taken in this call. `following` counts only where the budget
+    ///   covers it too.
+    /// - `splice_min`: from how many bytes on the rest of a zero-mask frame is offered as
+    ///   [`Step::Spliceable`]; 0 never.
     pub fn relay(
         &mut self,
         buf: &mut [u8],
@@ -81,9 +84,9 @@ impl Inbound {
             && self.left >= splice_min as u64
     }
 
-    /// Accounts `bytes` of the frame's payload, at least one and at most [`Inbound::frame_left`], which the caller moves
-    /// itself. Returns the header to be sent in front of them. They end a message if [`Inbound::is_between_messages`]
-    /// then.
+    /// Accounts `bytes` of the frame's payload, at least one and at most [`Inbound::frame_left`], which the
+    /// caller moves itself. Returns the header to be sent in front of them. They end a message if
+    /// [`Inbound::is_between_messages`] then.
     pub fn skip(&mut self, bytes: usize) -> FrameHeader {
         assert!(bytes as u64 <= self.frame_left() && self.promised == 0, "within the payload of a frame");
         let header =
@@ -106,7 +109,8 @@ impl Inbound {
         }
     }
 
-    /// Writes the header of a part of `len` bytes behind the run; in front of its payload if it is the run's first.
+    /// Writes the header of a part of `len` bytes behind the run; in front of its payload if it is the
+    /// run's first.
     fn put_header(&mut self, buf: &mut [u8], cursor: &mut Cursor, len: u64) {
         let header_len = header::encoded_len(len);
         if cursor.out.is_empty() {

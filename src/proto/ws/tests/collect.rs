@@ -120,7 +120,7 @@ proptest! {
         let seen = feed::collect(&mut Inbound::new(), &wire, cut, CONTROL_MESSAGE_BYTES_MAX, seed);
         prop_assert_eq!(&seen.end, &None);
         let (data, control): (Vec<_>, Vec<_>) =
-            oracle(&wire, Role::Server).into_iter().partition(|message| message.is_text() || message.is_binary());
+            oracle(&wire, Role::Server).into_iter().partition(|read| read.is_text() || read.is_binary());
         prop_assert_eq!(seen.messages, data.into_iter().map(plain).collect::<Vec<_>>());
         let (pings, pongs): (Vec<_>, Vec<_>) = control.into_iter().partition(Message::is_ping);
         prop_assert_eq!(seen.pings, pings.into_iter().map(|ping| plain(ping).1).collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! What RFC 6455 forbids, in the order of its sections, and what comes of it. Header rules by themselves are in `header`.
+//! What RFC 6455 forbids, in the order of its sections, and what comes of it. Header rules by themselves
+//! are in `header`.
 
 use super::feed::{self, Cut, WHOLE};
 use crate::{

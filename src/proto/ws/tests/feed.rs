@@ -1,4 +1,5 @@
-//! Feeds a client's bytes to an [`Inbound`] as a shard would, cut in random ways, and checks what must hold at every step.
+//! Feeds a client's bytes to an [`Inbound`] as a shard would, cut in random ways, and checks what must hold
+//! at every step.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;

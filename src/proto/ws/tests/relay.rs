@@ -1,4 +1,5 @@
-//! Relaying: the bytes on the wire, every truncation, and any traffic in any segmentation against `tungstenite`.
+//! Relaying: the bytes on the wire, every truncation, and any traffic in any segmentation against
+//! `tungstenite`.
 
 use proptest::prelude::*;
 use tungstenite::protocol::Role;
@@ -63,7 +64,8 @@ fn chunks_of_one_receive_share_a_frame() {
     let wire = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     let runs = relay_chunks(&[&wire[..8], &wire[8..10], &wire[10..]], true);
     assert_eq!(runs, [&b"\x81\x05He"[..], b"ll", b"o"]);
-    // The announced part ends with the receive, not with the frame: text not FIN 3, then FIN + continuation 2.
+    // The announced part ends with the receive, not with the frame: text, not FIN, 3; then FIN +
+    // continuation.
     let mut inbound = Inbound::new();
     let mut seen = Vec::new();
     for (chunk, following) in [(&wire[..7], 2), (&wire[7..9], 0), (&wire[9..], 0)] {
@@ -142,6 +144,10 @@ fn a_large_zero_mask_frame_is_offered_once_and_skipped_in_pieces() {
     assert!(!inbound.is_between_messages());
     assert_eq!(*inbound.skip(1), *b"\x80\x01");
     assert!(inbound.is_between_messages() && inbound.frame_left() == 0);
+    // The next frame is offered anew.
+    let mut buf = [&[0xee; HEADROOM], &wire[..14 + 1000]].concat();
+    let mut cursor = Cursor::at(HEADROOM);
+    assert_eq!(inbound.relay(&mut buf, &mut cursor, 0, usize::MAX, 4096), Step::Spliceable);
     // A masked frame, or one below the minimum, is never offered; one known by its header alone is.
     for (mask, len, min, step) in [
         (KEY, 100_000, 1, Step::Empty),
