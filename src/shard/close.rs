@@ -43,8 +43,22 @@ impl<D: Driver> Shard<D> {
                 None => self.finish(id, reason, true),
             },
             State::Head | State::Answering => self.finish(id, reason, false),
-            State::Closing | State::Lingering => {}
+            State::Closing => self.hurry(id, reason),
+            State::Lingering => {}
         }
+    }
+
+    /// A patient close is cut short: the ordinary time of a close handshake is left to it.
+    fn hurry(&mut self, id: ConnId, reason: Reason) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if reason.is_patient() || !conn.reason.is_some_and(Reason::is_patient) {
+            return;
+        }
+        conn.reason = Some(reason);
+        if let Some(timer) = conn.progress_timer.take() {
+            self.timers.cancel(timer);
+        }
+        self.arm(id, Due::Close, CLOSE_TIMEOUT);
     }
 
     /// Closes a connection that its dialect has already forgotten.

@@ -202,6 +202,7 @@ impl<D: Driver> Shard<D> {
         conn.state = State::Answering;
         conn.answer = Answer { keep_alive, head_only };
         if !self.gather_stats(id) {
+            self.counters.refused.count(Reason::Overloaded);
             self.respond(id, 503, &[JSON], br#"{"error":"overloaded"}"#, keep_alive, head_only);
         }
     }
