@@ -156,9 +156,8 @@ impl<D: Driver> Shard<D> {
         conn.state = State::Open;
         conn.kind = kind;
         conn.ip = ip;
-        conn.opened_at = now;
         conn.ping_at = now + interval;
-        conn.guest = Some(Box::new(Guest { opening: opening.clone(), moving: None }));
+        conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
         self.carry_out();
