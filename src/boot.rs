@@ -1,7 +1,8 @@
 //! From a configuration to a running relay, and back down.
 //!
-//! Order matters and is all here: signals are blocked before the first thread, addresses are claimed before a shard
-//! binds, every shard is bound before any accepts, and on the way down upgrades are refused before listeners close.
+//! Order matters and is all here: signals are blocked before the first thread, addresses are claimed before a
+//! shard binds, every shard is bound before any accepts, and on the way down upgrades are refused before
+//! listeners close.
 
 use std::{
     io,
@@ -125,15 +126,19 @@ impl Relay {
 
 impl Fleet for Relay {
     async fn snapshots(&self) -> Vec<Option<Snapshot>> {
-        // A shard must not wake the runtime: that writes to a descriptor, whose number means something else in the shard's
-        // private table. A channel of the standard library wakes by a futex.
+        // A shard must not wake the runtime: that writes to a descriptor, whose number means something else
+        // in the shard's private table. A channel of the standard library wakes by a futex.
         let relay = self.clone();
         let gathered = tokio::task::spawn_blocking(move || relay.ask_for_snapshots()).await;
         gathered.unwrap_or_else(|_| vec![None; usize::from(self.shared.mailboxes.shards())])
     }
 
     fn readiness(&self) -> Ready {
-        Ready { draining: self.shared.is_draining(), stalled: self.shared.stalled(self.clock.at()) }
+        Ready {
+            draining: self.shared.is_draining(),
+            stalled: self.shared.stalled(self.clock.at()),
+            ip_windows_evicted: self.shared.policy.evicted(),
+        }
     }
 }
 
@@ -302,8 +307,8 @@ fn run_shard(
         tracing::warn!(
             shard = plan.number,
             errno,
-            "no private descriptor table (unshare(CLONE_FILES) refused, perhaps by a seccomp profile): all shards share \
-             one, and LimitNOFILE counts for all of them together"
+            "no private descriptor table (unshare(CLONE_FILES) refused, perhaps by a seccomp profile): all \
+             shards share one, and LimitNOFILE counts for all of them together"
         );
     }
     let listeners: Vec<Listener> = plan
@@ -446,7 +451,8 @@ fn generator(seeds: &Seeds, shard: u16) -> ChaCha12Rng {
     random
 }
 
-/// A panic in any thread ends the process: a relay with a dead shard would answer for keys it no longer serves.
+/// A panic in any thread ends the process: a relay with a dead shard would answer for keys it no longer
+/// serves.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

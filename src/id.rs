@@ -1,14 +1,14 @@
 //! Names of connections.
 //!
-//! A connection is named by the slot that holds it and by the generation of that slot, so that a completion, a
-//! timer or a mail that arrives after the connection is gone is recognised as stale and ignored.
+//! A connection is named by the slot that holds it and by the generation of that slot, so that a completion,
+//! a timer or a mail that arrives after the connection is gone is recognised as stale and ignored.
 
 use std::fmt;
 
 /// One connection of one shard: a slot and the slot's generation.
 ///
-/// Given out by the driver when a socket enters it, and used by every layer above for the same connection. Unique
-/// within a shard for as long as the generation does not wrap (2^32 uses of one slot).
+/// Given out by the driver when a socket enters it, and used by every layer above for the same connection.
+/// Unique within a shard for as long as the generation does not wrap (2^32 uses of one slot).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     /// The slot's index, dense from zero.

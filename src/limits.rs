@@ -1,6 +1,7 @@
 //! Named bounds, why each has its value, and how they relate.
 //!
-//! What an operator may change is an option (`crate::config`); what is here is fixed by a contract or by arithmetic.
+//! What an operator may change is an option (`crate::config`); what is here is fixed by a contract or by
+//! arithmetic.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ pub const RELAYED_MESSAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 125;
 /// How often every WebSocket is pinged (link.md section 6).
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a close handshake may take, and how long a lingering HTTP connection is read after its last response.
+/// How long a close handshake may take, and how long a lingering HTTP connection is read after its last
+/// response.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an upgraded socket may go without taking a role.
 pub const ROLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,7 +26,8 @@ pub const ROLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const DIAL_BACKS_MAX: u32 = 64;
 /// Addresses that one control socket may hold. The reference has no bound; a host has one address per key.
 pub const ADDRESSES_PER_SOCKET_MAX: usize = 256;
-/// Times one socket may move between shards: one for its role and a few for unknown addresses and links before it.
+/// Times one socket may move between shards: one for its role and a few for unknown addresses and links
+/// before it.
 pub const MOVES_MAX: u8 = 8;
 /// How long a register's time stamp may be off, in milliseconds (link.md section 4).
 pub const REGISTER_SKEW_MS_MAX: u64 = 300_000;
@@ -36,7 +39,8 @@ pub const STATS_CLOSED_MAX: usize = 32;
 pub const GATHER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a control socket waits for another shard's answer before it is closed as overloaded.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A direction's bytes taken from its source and not yet accepted by its destination, above which the source is not read.
+/// A direction's bytes taken from its source and not yet accepted by its destination, above which the source
+/// is not read.
 pub const DIRECTION_BYTES_HIGH: usize = 256 * 1024;
 /// Paced bytes leave in slices of at most this much of the rate (DESIGN, "Rules that keep it true").
 pub const PACING_SLICE: Duration = Duration::from_millis(100);
@@ -44,7 +48,8 @@ pub const PACING_SLICE: Duration = Duration::from_millis(100);
 pub const IP_TABLE_ENTRIES_MAX: usize = 1 << 18;
 /// Mails waiting for one shard before droppable ones are refused.
 pub const MAIL_WAITING_MAX: usize = 1 << 16;
-/// Completions and mails handled in one turn before the driver submits again, so that sends leave and timers fire.
+/// Completions and mails handled in one turn before the driver submits again, so that sends leave and timers
+/// fire.
 pub const TURN_BUDGET: usize = 1024;
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;

@@ -1,8 +1,8 @@
 //! Why something was refused, dropped or closed.
 //!
-//! One value, rendered once per audience: the close code and the close frame's text for the peer, the HTTP status
-//! before the upgrade, the metric label and the statistics label for the operator. Every match is exhaustive: a new reason has to
-//! decide all of them.
+//! One value, rendered once per audience: the close code and the close frame's text for the peer, the HTTP
+//! status before the upgrade, the metric label and the statistics label for the operator. Every match is
+//! exhaustive: a new reason has to decide all of them.
 
 /// Why a connection ended, or was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,8 +96,8 @@ impl Reason {
         Reason::Overloaded,
     ];
 
-    /// The close code we send on an upgraded socket (link.md section 6, RFC 6455 section 7.4.1), or `None` where no one is
-    /// left to tell or the contract says to drop the socket without a handshake.
+    /// The close code we send on an upgraded socket (link.md section 6, RFC 6455 section 7.4.1), or `None`
+    /// where no one is left to tell or the contract says to drop the socket without a handshake.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
             Self::PeerReset | Self::PeerEnded | Self::PingTimeout | Self::CloseTimeout => return None,

@@ -1,6 +1,7 @@
 //! Time as a value.
 //!
-//! Nothing but the driver reads a clock. Everything else is told what time it is, once per turn, as a [`Now`].
+//! Nothing but the driver reads a clock. Everything else is told what time it is, once per turn, as a
+//! [`Now`].
 
 use std::{
     ops::{Add, Sub},

@@ -24,7 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admission", &["dialect", "limits", "reason", "time"]),
     ("driver", &["id", "limits", "time"]),
     ("logs", &["config"]),
-    ("config", &["dialect", "driver::Choice", "limits", "logs", "pacing"]),
+    ("config", &["dialect", "driver", "limits", "logs", "pacing"]),
     ("admin", &["driver", "limits", "reason"]),
     ("control", &["admin", "limits"]),
     (

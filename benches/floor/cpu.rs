@@ -1,10 +1,11 @@
 //! What a server under measurement costs: CPU time from the kernel's scheduler, and resident memory.
 //!
-//! The work of a TCP stack is done in soft interrupts, partly inside the sender's own system calls and partly in the
-//! core's ksoftirqd. A kernel that does not keep interrupt time apart counts the first part to the process, so the
-//! second is added from ksoftirqd's own clock; a kernel that does (`CONFIG_IRQ_TIME_ACCOUNTING`) counts neither to the
-//! process and both to the core, in ticks. Either way every nanosecond is counted once. Adding the core's ticks on the
-//! first kind of kernel would count the larger part twice.
+//! The work of a TCP stack is done in soft interrupts, partly inside the sender's own system calls and partly
+//! in the core's ksoftirqd. A kernel that does not keep interrupt time apart counts the first part to the
+//! process, so the second is added from ksoftirqd's own clock; a kernel that does
+//! (`CONFIG_IRQ_TIME_ACCOUNTING`) counts neither to the process and both to the core, in ticks. Either way
+//! every nanosecond is counted once. Adding the core's ticks on the first kind of kernel would count the
+//! larger part twice.
 
 use std::{
     fs, io,
@@ -41,7 +42,8 @@ impl Meter {
         Ok(meter)
     }
 
-    /// CPU time so far, in nanoseconds: all threads of the process that still live, and its core's soft interrupts.
+    /// CPU time so far, in nanoseconds: all threads of the process that still live, and its core's soft
+    /// interrupts.
     pub fn cpu_ns(&self) -> io::Result<u64> {
         let mut total = self.soft_interrupts_ns()?;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {

@@ -1,8 +1,9 @@
 //! The generator's side of RFC 6455: frames it sends, and a reader that checks what arrives.
 //!
-//! A message is a stamp (which link, which message of it) and a fixed pattern, so that a reader knows every byte it
-//! must see and looks at a few of each piece. The reader takes masked and unmasked frames and any fragmentation: a
-//! relay unmasks and may cut a frame in pieces, the pass-through does neither. Neither side ever holds a message.
+//! A message is a stamp (which link, which message of it) and a fixed pattern, so that a reader knows every
+//! byte it must see and looks at a few of each piece. The reader takes masked and unmasked frames and any
+//! fragmentation: a relay unmasks and may cut a frame in pieces, the pass-through does neither. Neither side
+//! ever holds a message.
 
 /// What one message says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +130,8 @@ impl Reader {
         }
     }
 
-    /// Takes bytes off the front of `input` up to the next arrival, or all of them. Errors: what was not as sent.
+    /// Takes bytes off the front of `input` up to the next arrival, or all of them. Errors: what was not as
+    /// sent.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Arrival>, String> {
         loop {
             let Some(frame) = &mut self.frame else {

@@ -1,8 +1,9 @@
 //! The load: one thread, one epoll set, closed loops over the links it was given.
 //!
-//! Ping-pong: each client has one small message under way, which its host answers with one of its own. Stream: each
-//! client keeps its socket full of large messages, which its host reads. Every message is checked for its link, its
-//! place in the order, its length and some of its bytes; anything else ends the measurement. Pings are answered.
+//! Ping-pong: each client has one small message under way, which its host answers with one of its own.
+//! Stream: each client keeps its socket full of large messages, which its host reads. Every message is
+//! checked for its link, its place in the order, its length and some of its bytes; anything else ends the
+//! measurement. Pings are answered.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -41,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Pattern {
     /// One small message at a time, back and forth.
     PingPong,
-    /// Large messages from client to host without a pause. `send_buffer`: `SO_SNDBUF` of the clients as it is passed to
-    /// the kernel, or what the kernel makes of it by itself.
+    /// Large messages from client to host without a pause. `send_buffer`: `SO_SNDBUF` of the clients as it is
+    /// passed to the kernel, or what the kernel makes of it by itself.
     Stream { send_buffer: Option<usize> },
 }
 
@@ -225,7 +226,8 @@ impl Load {
         write_whole(&end.stream, &self.template.bytes)
     }
 
-    /// Sends what the kernel takes of the message under way, or of what comes after it: pongs, then the next message.
+    /// Sends what the kernel takes of the message under way, or of what comes after it: pongs, then the next
+    /// message.
     fn send_large(&mut self, place: usize) -> Result<(), String> {
         let end = &mut self.ends[place];
         if end.taken == 0 && !end.pongs.is_empty() {
@@ -255,7 +257,7 @@ impl Load {
 }
 
 fn is_client(place: usize) -> bool {
-    place % 2 == 0
+    place.is_multiple_of(2)
 }
 
 fn name_of(place: usize) -> String {

@@ -1,11 +1,11 @@
 //! The floor: what the relay costs beyond copying bytes.
 //!
-//! One program, one run: the relay on each of its drivers and a TCP pass-through take turns on the same core under the
-//! same load, and only ratios between them are judged, never a bare time. Read `workload.rs` for what is measured,
-//! `cpu.rs` for how, `report.rs` for how it is judged.
+//! One program, one run: the relay on each of its drivers and a TCP pass-through take turns on the same core
+//! under the same load, and only ratios between them are judged, never a bare time. Read `workload.rs` for
+//! what is measured, `cpu.rs` for how, `report.rs` for how it is judged.
 //!
-//! `cargo bench --bench floor -- --help` names the options. Without `--bench` (so under `cargo test --benches`) it is a
-//! smoke run: a few links and no ratio, but every message checked.
+//! `cargo bench --bench floor -- --help` names the options. Without `--bench` (so under `cargo test
+//! --benches`) it is a smoke run: a few links and no ratio, but every message checked.
 
 mod cpu;
 mod frame;

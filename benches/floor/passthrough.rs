@@ -1,8 +1,9 @@
 //! The floor: a TCP relay that copies bytes and does nothing else.
 //!
-//! One thread, one level-triggered epoll set, one reused 64 KiB buffer. Connections pair in the order they are accepted:
-//! first a client, then its host. Bytes that a peer did not take are held for it, and their source is not read meanwhile.
-//! It parses nothing, checks nothing and limits nothing: what a relay costs beyond this is its own.
+//! One thread, one level-triggered epoll set, one reused 64 KiB buffer. Connections pair in the order they
+//! are accepted: first a client, then its host. Bytes that a peer did not take are held for it, and their
+//! source is not read meanwhile. It parses nothing, checks nothing and limits nothing: what a relay costs
+//! beyond this is its own.
 
 use std::{
     io::{self, ErrorKind, Read, Write},

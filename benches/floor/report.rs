@@ -1,7 +1,8 @@
 //! Readings into a table and a verdict.
 //!
-//! A relay's ratio is taken round by round against the pass-through of the same round, so that a machine that drifts
-//! drifts under both, and the median of those ratios is what counts. The ranges beside it say how far to trust it.
+//! A relay's ratio is taken round by round against the pass-through of the same round, so that a machine that
+//! drifts drifts under both, and the median of those ratios is what counts. The ranges beside it say how far
+//! to trust it.
 
 use std::fs;
 

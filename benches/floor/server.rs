@@ -70,7 +70,8 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// The first two that this process may use; one core twice where there is but one, which no ratio survives.
+    /// The first two that this process may use; one core twice where there is but one, which no ratio
+    /// survives.
     pub fn pick() -> std::io::Result<Cores> {
         let allowed = sched_getaffinity(None)?;
         let mut usable = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -132,7 +133,8 @@ fn run_on(core: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Reads the log up to the line that names the address, and shows what comes after it: a server that serves is silent.
+/// Reads the log up to the line that names the address, and shows what comes after it: a server that serves
+/// is silent.
 fn listening_address(log: impl Read + Send + 'static) -> Result<SocketAddr, String> {
     let mut log = BufReader::new(log);
     let mut said = String::new();

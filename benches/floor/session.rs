@@ -1,8 +1,8 @@
 //! Links for the generator: two sockets each, joined by the server under measurement.
 //!
-//! For the relay that is the whole introduction of the link dialect: one host registers one address, and for each link a
-//! client resolves it and the host dials back. For the pass-through it is two connections, the client's first. Blocking
-//! and one at a time: it is not what is measured.
+//! For the relay that is the whole introduction of the link dialect: one host registers one address, and for
+//! each link a client resolves it and the host dials back. For the pass-through it is two connections, the
+//! client's first. Blocking and one at a time: it is not what is measured.
 
 use std::{
     io::{Read, Write},
@@ -111,7 +111,8 @@ fn upgrade(address: SocketAddr) -> Result<TcpStream, String> {
     let mut response = Vec::with_capacity(512);
     let mut exchange = || {
         stream.write_all(request.as_bytes())?;
-        // The server speaks again only when spoken to, so nothing after the head can be read here by accident.
+        // The server speaks again only when spoken to, so nothing after the head can be read here by
+        // accident.
         while !response.ends_with(b"\r\n\r\n") {
             let mut piece = [0; 512];
             match stream.read(&mut piece)? {
@@ -145,7 +146,8 @@ fn expect(stream: &mut TcpStream, kind: &str) -> Result<Value, String> {
     }
 }
 
-/// Reads exactly one short text frame, and no byte after it: the next ones may be payload. Answers pings before it.
+/// Reads exactly one short text frame, and no byte after it: the next ones may be payload. Answers pings
+/// before it.
 fn read_text(stream: &mut TcpStream) -> Result<String, String> {
     loop {
         let mut head = [0; 2];

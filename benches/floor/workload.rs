@@ -51,7 +51,8 @@ pub struct Reading {
     pub cost: f64,
     /// The share of its core that the server used, or 0 where nothing runs.
     pub busy: f64,
-    /// What was moved in a second: messages or MiB, or for `Idle` the cost of each socket beyond the first tenth.
+    /// What was moved in a second: messages or MiB, or for `Idle` the cost of each socket beyond the first
+    /// tenth.
     pub beside: f64,
 }
 

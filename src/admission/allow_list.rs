@@ -1,7 +1,7 @@
 //! Which keys may register.
 //!
-//! Holds public keys as base64url text. An empty list is open mode: everyone may. Never reads a file: whoever configures
-//! gives it the text.
+//! Holds public keys as base64url text. An empty list is open mode: everyone may. Never reads a file: whoever
+//! configures gives it the text.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,8 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// The union of all keys in `texts`: separated by commas or white space; entries that start with `#` are dropped.
+    /// The union of all keys in `texts`: separated by commas or white space; entries that start with `#` are
+    /// dropped.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> AllowList {
         let entries = texts.into_iter().flat_map(|text| text.split(|c: char| c == ',' || c.is_whitespace()));
         let keys = entries.filter(|entry| !entry.is_empty() && !entry.starts_with('#')).map(Box::from);

@@ -1,7 +1,7 @@
 //! How many connections each IP has open.
 //!
-//! Holds a count for every IP with an open connection, so it is bounded by the connections there are. Touched when a connection opens
-//! and when it ends, by any shard; never in between.
+//! Holds a count for every IP with an open connection, so it is bounded by the connections there are. Touched
+//! when a connection opens and when it ends, by any shard; never in between.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,7 +1,7 @@
 //! Who may do what: register signatures, allow-lists, per-IP budgets.
 //!
-//! [`SharedPolicy`] is the one thing of the control plane that all shards share. It is asked once per `register`,
-//! `resolve` and unknown `accept`, never per relayed byte, so plain locks do.
+//! [`SharedPolicy`] is the one thing of the control plane that all shards share. It is asked once per
+//! `register`, `resolve` and unknown `accept`, never per relayed byte, so plain locks do.
 
 pub mod allow_list;
 mod connections;
@@ -28,8 +28,8 @@ pub struct SharedPolicy {
 }
 
 impl SharedPolicy {
-    /// A policy with an `LINK_IP_RATE_PER_MIN` of `per_minute` (0 = off), for requests and, on an account of their own, for
-    /// accepts of unknown links.
+    /// A policy with an `LINK_IP_RATE_PER_MIN` of `per_minute` (0 = off), for requests and, on an account of
+    /// their own, for accepts of unknown links.
     pub fn new(per_minute: u32, allow_list: AllowList) -> SharedPolicy {
         SharedPolicy {
             requests: Mutex::new(IpTable::new(per_minute)),

@@ -1,7 +1,8 @@
 //! Whether a `register` proves that its sender holds an address's key (link.md section 4).
 //!
-//! Pure: told the address, the origin and the time. Promises that an address it lets through is the SHA-256 of a key whose
-//! owner signed this very address, time stamp, nonce and origin. Never decides who may register: that is the allow-list's.
+//! Pure: told the address, the origin and the time. Promises that an address it lets through is the SHA-256
+//! of a key whose owner signed this very address, time stamp, nonce and origin. Never decides who may
+//! register: that is the allow-list's.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
@@ -38,12 +39,11 @@ pub enum Refusal {
     BadSignature,
 }
 
-/// Reads exactly `N` bytes of base64url without padding; `None` for any other spelling, as stray trailing bits.
+/// Reads exactly `N` bytes of base64url without padding; `None` for any other spelling, as stray trailing
+/// bits.
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    // The length first: a name for N bytes has one length, and a longer one must not be decoded in part.
-    let exact = text.len() == base64::encoded_len(N, false)?;
-    (exact && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
 }
 
 /// Base64url without padding.
@@ -70,8 +70,9 @@ pub fn signed_message(address: &str, timestamp: i64, nonce: &str, origin: &str) 
 
 /// Checks `proof` for `address` against our own `origin` and wall clock.
 ///
-/// The signature is judged by RFC 8032 section 5.1.7 without the cofactor, as OpenSSL and so the reference does:
-/// `S` must be below the group order, small-order keys are not special (they commit only to their own address).
+/// The signature is judged by RFC 8032 section 5.1.7 without the cofactor, as OpenSSL and so the reference
+/// does: `S` must be below the group order, small-order keys are not special (they commit only to their own
+/// address).
 pub fn verify(proof: &Proof, address: &[u8; 32], origin: &str, unix_ms: u64) -> Result<(), Refusal> {
     let skew = i128::from(proof.timestamp) - i128::from(unix_ms);
     if skew.unsigned_abs() > u128::from(REGISTER_SKEW_MS_MAX) {
@@ -161,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_key_of_small_order_is_judged_as_the_reference_judges_it() {
-        // The neutral element as key, R = 0 * B and S = 0: the equation holds for every message. Nothing is lost by
-        // it: the address is this key's own commitment.
+        // The neutral element as key, R = 0 * B and S = 0: the equation holds for every message. Nothing is
+        // lost by it: the address is this key's own commitment.
         let mut public_key = [0; 32];
         public_key[0] = 1;
         let mut signature = [0; 64];

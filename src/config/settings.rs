@@ -60,8 +60,8 @@ impl Env {
         Env { name, narrower: Some(Narrower { takes: "a whole number from 1 to 65535", accepts }) }
     }
 
-    /// A variable whose contract says that 1 is on and anything else is off. What reads like "on" and would be off
-    /// is refused.
+    /// A variable whose contract says that 1 is on and anything else is off. What reads like "on" and would
+    /// be off is refused.
     pub(super) const fn one_is_on(name: &'static str) -> Env {
         let accepts = |text: &str| matches!(text, "1" | "0" | "false" | "off" | "no");
         let takes = "1 (on) or 0 (off); the reference takes everything but 1 as off";

@@ -1,12 +1,14 @@
 //! The dialects: what messages mean. Pure functions of events, time and bytes.
 //!
-//! The shard turns bytes into messages and tells a dialect what happened as an [`Event`]; the dialect answers with
-//! [`Action`]s, pushed to [`Cx::actions`], which the shard carries out in order before the next event. A dialect sees no
-//! socket, no clock, no thread; it keeps one state per connection under its [`ConnId`] and knows the other shards only by number.
+//! The shard turns bytes into messages and tells a dialect what happened as an [`Event`]; the dialect answers
+//! with [`Action`]s, pushed to [`Cx::actions`], which the shard carries out in order before the next event. A
+//! dialect sees no socket, no clock, no thread; it keeps one state per connection under its [`ConnId`] and
+//! knows the other shards only by number.
 //!
-//! Homing: a dialect whose message names a key of another shard answers `Move` (while the connection has no role), and
-//! the same message comes again at that shard as `Event::Message` with `moved` set; a connection with a role never moves, its dialect sends
-//! a [`Letter`] to the key's home instead, and holds the connection until the answer is back.
+//! Homing: a dialect whose message names a key of another shard answers `Move` (while the connection has no
+//! role), and the same message comes again at that shard as `Event::Message` with `moved` set; a connection
+//! with a role never moves, its dialect sends a [`Letter`] to the key's home instead, and holds the
+//! connection until the answer is back.
 
 pub mod link;
 
@@ -47,11 +49,11 @@ pub struct Opening {
 pub enum Event<'a> {
     /// A connection was upgraded, or arrived from another shard; it has no role.
     Opened { conn: ConnId, opening: Opening },
-    /// A whole message on a connection that is not spliced. Text is valid UTF-8. `moved`: this message brought the connection
-    /// here; what was charged for it is charged already.
+    /// A whole message on a connection that is not spliced. Text is valid UTF-8. `moved`: this message
+    /// brought the connection here; what was charged for it is charged already.
     Message { conn: ConnId, text: bool, bytes: &'a [u8], moved: bool },
-    /// The connection is gone, or going: nothing can be sent on it any more. Comes exactly once for every `Opened`, also
-    /// after `Action::Close`; not after `Action::Move`.
+    /// The connection is gone, or going: nothing can be sent on it any more. Comes exactly once for every
+    /// `Opened`, also after `Action::Close`; not after `Action::Move`.
     Closed { conn: ConnId, reason: Reason },
     /// A timer that the dialect armed is due.
     Alarm(Alarm),
@@ -69,19 +71,21 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },
-    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are delivered; a
-    /// second `Close`, always with an impatient reason, ends that wait.
+    /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
+    /// delivered; a second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
     /// The message just given belongs to another shard: move the connection there with this message and
     /// everything unread. The dialect has already forgotten the connection.
     Move { conn: ConnId, shard: u16 },
-    /// Join two connections: from now on every frame of one goes to the other, accounted in `splice`'s ledger.
+    /// Join two connections: from now on every frame of one goes to the other, accounted in `splice`'s
+    /// ledger.
     Splice { client: ConnId, host: ConnId, splice: SpliceId },
     /// Process no further message of `conn` until `Resume`.
     Hold { conn: ConnId },
     /// Go on with `conn`.
     Resume { conn: ConnId },
-    /// Send a letter to the dialect on another shard. Letters between two shards arrive in order and are not lost.
+    /// Send a letter to the dialect on another shard. Letters between two shards arrive in order and are not
+    /// lost.
     Post { shard: u16, letter: Letter },
     /// The dialect fixed the connection's role: it will never move, and the role deadline is off.
     Settle { conn: ConnId },
@@ -114,8 +118,8 @@ pub enum Letter {
 
 /// Decisions that need what all shards share: asked by the dialects, answered by `crate::admission`.
 pub trait Policy {
-    /// Charges one `register` or `resolve` to the IP's budget of this minute; `false` is over it (link.md section 9,
-    /// `LINK_IP_RATE_PER_MIN`).
+    /// Charges one `register` or `resolve` to the IP's budget of this minute; `false` is over it (link.md
+    /// section 9, `LINK_IP_RATE_PER_MIN`).
     fn charge_request(&self, ip: IpAddr, now: Now) -> bool;
     /// Charges one `accept` of an unknown link; `false` is over the bound.
     fn charge_unknown_accept(&self, ip: IpAddr, now: Now) -> bool;

@@ -7,8 +7,8 @@ use crate::time::Time;
 /// Tokens in millionths of a byte, so that any whole rate accrues exactly at the clock's resolution.
 const MICRO: u64 = 1_000_000;
 
-/// A token bucket that fills at a rate up to a capacity, both given with every call so that an idle link keeps eight
-/// bytes and a changed limit holds from the next call on.
+/// A token bucket that fills at a rate up to a capacity, both given with every call so that an idle link
+/// keeps eight bytes and a changed limit holds from the next call on.
 ///
 /// Invariant: `tokens <= capacity`. Over any span `t` no more than `capacity + rate * t` bytes are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 //! - **quota**: an hour's allowance; it covers what it holds, and the shortfall goes to
 //! - **trickle**: the floor, so that a link over its quota still moves.
 //!
-//! The reference charges a message at once and delays it until its debt is repaid. Here bytes are granted in slices as
-//! the buckets fill: the last byte leaves at the same time, the ones before it earlier, and nothing is ever owed.
+//! The reference charges a message at once and delays it until its debt is repaid. Here bytes are granted in
+//! slices as the buckets fill: the last byte leaves at the same time, the ones before it earlier, and nothing
+//! is ever owed.
 
 use std::time::Duration;
 
@@ -97,8 +98,8 @@ impl Budget {
         if at > now || granted == 0 { Err(at.max(now + Duration::from_micros(1))) } else { Ok(granted) }
     }
 
-    /// Charges `bytes` that `allow` granted. Returns whether the operator's host should hear of its usage: a step of
-    /// 0.5, 0.8, 0.95 or 1 was crossed, either way, or `throttled` flipped.
+    /// Charges `bytes` that `allow` granted. Returns whether the operator's host should hear of its usage: a
+    /// step of 0.5, 0.8, 0.95 or 1 was crossed, either way, or `throttled` flipped.
     pub fn charge(&mut self, rates: &Rates, bytes: u64) -> bool {
         if rates.rate_bps > 0 {
             self.rate.take(bytes);
@@ -116,7 +117,8 @@ impl Budget {
         news
     }
 
-    /// The share of the hour's allowance that is used up, 0 to 1 rounded to four places; `None` without a quota.
+    /// The share of the hour's allowance that is used up, 0 to 1 rounded to four places; `None` without a
+    /// quota.
     pub fn used(&mut self, rates: &Rates, now: Time) -> Option<f64> {
         if rates.hourly_bytes == 0 {
             return None;

@@ -42,7 +42,8 @@ impl Ledger {
         Ledger { budget: Budget::new(rates, now), bytes: [0; 2], active_at: now, last: Leg::Host }
     }
 
-    /// Charges `payload` bytes that came from one leg and went to the other. Returns what [`Budget::charge`] does.
+    /// Charges `payload` bytes that came from one leg and went to the other. Returns what [`Budget::charge`]
+    /// does.
     pub fn charge(&mut self, rates: &Rates, now: Time, from: Leg, payload: u64) -> bool {
         self.bytes[from as usize] += payload;
         self.active_at = self.active_at.max(now);

@@ -1,9 +1,10 @@
 //! Moves: a connection goes to the shard that owns the key its first message names.
 //!
-//! Two things travel: the descriptor, through the driver's post, and everything else as mail, both under one tag; the receiving
-//! shard joins them, whichever comes first. The sender keeps its descriptor until the receiver says that it has
-//! it, so a connection is never without an owner. A connection travels with nothing in flight on it: its receives are single ones
-//! until it has a role, and what was queued for it has been sent.
+//! Two things travel: the descriptor, through the driver's post, and everything else as mail, both under one
+//! tag; the receiving shard joins them, whichever comes first. The sender keeps its descriptor until the
+//! receiver says that it has it, so a connection is never without an owner. A connection travels with nothing
+//! in flight on it: its receives are single ones until it has a role, and what was queued for it has been
+//! sent.
 
 use std::collections::HashMap;
 
@@ -30,7 +31,6 @@ pub struct Traveller {
     moving: Moving,
     inbound: Inbound,
     unread: Option<Box<Unread>>,
-    opened_at: Time,
     ping_at: Time,
     awaiting_pong: bool,
     counted: bool,
@@ -63,8 +63,8 @@ impl Home {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Decides a move. It happens once what was received behind the message is set aside and nothing is queued for the connection:
-    /// `rearm` and `on_sent` see to it.
+    /// Decides a move. It happens once what was received behind the message is set aside and nothing is
+    /// queued for the connection: `rearm` and `on_sent` see to it.
     pub(super) fn decide_move(&mut self, id: ConnId, moving: Moving) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let guest =
@@ -199,7 +199,6 @@ impl Traveller {
             moving,
             inbound: conn.inbound,
             unread: conn.unread,
-            opened_at: conn.opened_at,
             ping_at: conn.ping_at,
             awaiting_pong: conn.awaiting_pong,
             counted: conn.counted,
@@ -210,7 +209,7 @@ impl Traveller {
     fn settle_in(self, id: ConnId) -> (Conn, Moving) {
         let mut guest = self.guest;
         guest.opening.moves += 1;
-        let mut conn = Conn::new(id, guest.opening.ip, self.opened_at);
+        let mut conn = Conn::new(id, guest.opening.ip, guest.opened_at);
         conn.state = State::Open;
         conn.kind = self.kind;
         conn.inbound = self.inbound;

@@ -1,8 +1,9 @@
 //! Mail: the only thing that crosses shards.
 //!
-//! Every shard has a mailbox that any thread may put mail into; the shard takes all of it once a turn. Mail from one sender comes in
-//! order. Mail that must arrive (letters, receipts) is bounded by the number of connections that cause it; mail that
-//! may be refused is refused above [`MAIL_WAITING_MAX`], and the sender tells its client.
+//! Every shard has a mailbox that any thread may put mail into; the shard takes all of it once a turn. Mail
+//! from one sender comes in order. Mail that must arrive (letters, receipts) is bounded by the number of
+//! connections that cause it; mail that may be refused is refused above [`MAIL_WAITING_MAX`], and the sender
+//! tells its client.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

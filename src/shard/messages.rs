@@ -242,7 +242,8 @@ impl<D: Driver> Shard<D> {
 
     /// Tells the driver, unless it knows. When reading begins anew, an outstanding ping is forgotten.
     ///
-    /// From one way of reading to another it goes through a stop, so that bytes can never come in two ways at once.
+    /// From one way of reading to another it goes through a stop, so that bytes can never come in two ways at
+    /// once.
     pub(super) fn set_read(&mut self, id: ConnId, how: Read) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let wanted = match how {

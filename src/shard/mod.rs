@@ -1,10 +1,12 @@
 //! A shard: one thread's loop, its connections, its part of the registries.
 //!
-//! The shard carries values between three parties that do not know each other: the driver (completions and bytes), `proto` (frames
-//! and heads) and the dialects (events and actions). It decides nothing about a dialect's meaning and nothing about a descriptor.
+//! The shard carries values between three parties that do not know each other: the driver (completions and
+//! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
+//! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `messages` (upgraded, no
-//! partner), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and deadlines), [`home`] (moves), [`mail`].
+//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `messages`
+//! (upgraded, no partner), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
+//! deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
 mod close;
@@ -14,6 +16,7 @@ pub mod home;
 mod http;
 pub mod mail;
 mod messages;
+mod progress;
 mod pump;
 pub mod shared;
 mod view;
@@ -123,7 +126,8 @@ impl<D: Driver> Shard<D> {
 
     fn take_completions(&mut self) {
         let mut left = TURN_BUDGET;
-        // A receive that was split over several chunks is never interrupted: its first header may promise its last byte.
+        // A receive that was split over several chunks is never interrupted: its first header may promise its
+        // last byte.
         let mut inside_a_receive = false;
         while left > 0 || inside_a_receive {
             let Some(done) = self.driver.next() else { return };

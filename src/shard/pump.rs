@@ -1,8 +1,9 @@
 //! The pump: one direction of a splice, from its source's bytes to its destination's queue.
 //!
-//! Bytes are forwarded as they come and from where they lie. The only flow control is not to read: while the destination
-//! does not take what it has, or while pacing says wait. What had been received by then is set aside with the source
-//! (`unread`) in its raw form and goes through the same translation when its time has come.
+//! Bytes are forwarded as they come and from where they lie. The only flow control is not to read: while the
+//! destination does not take what it has, or while pacing says wait. What had been received by then is set
+//! aside with the source (`unread`) in its raw form and goes through the same translation when its time has
+//! come.
 
 use super::{
     Shard,
@@ -189,7 +190,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Whether the destination is still joined to the source; a closing one gets nothing behind its close frame.
+    /// Whether the destination is still joined to the source; a closing one gets nothing behind its close
+    /// frame.
     fn takes_from(&self, destination: ConnId, source: ConnId) -> bool {
         self.conns.get(destination).is_some_and(|conn| conn.state == State::Spliced && conn.partner == source)
     }
@@ -287,8 +289,9 @@ impl<D: Driver> Shard<D> {
     pub(super) fn pump_read(&mut self, id: ConnId) -> Option<Read> {
         let conn = self.conns.get_mut(id)?;
         if conn.splicing == Splicing::Stopping && conn.mode == Mode::Off && conn.unread_len() == 0 {
-            let large = conn.inbound.frame_left() >= PIPE_BYTES_MIN;
-            conn.splicing = if large { Splicing::Yes } else { Splicing::No };
+            // What came meanwhile may have ended the frame that was offered and begun one with a mask.
+            let may_pipe = conn.inbound.is_spliceable(PIPE_BYTES_MIN);
+            conn.splicing = if may_pipe { Splicing::Yes } else { Splicing::No };
         }
         if conn.splicing == Splicing::Yes {
             self.pipe(id);
@@ -313,7 +316,8 @@ impl<D: Driver> Shard<D> {
 
     // --- Large zero-mask frames, through a pipe (DESIGN section 1, decision 6) ---
 
-    /// Asks for pipes: [`Shard::pump_read`] turns receiving off, and what it had taken still goes through buffers.
+    /// Asks for pipes: [`Shard::pump_read`] turns receiving off, and what it had taken still goes through
+    /// buffers.
     fn begin_piping(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.splicing = Splicing::Stopping;
@@ -377,6 +381,6 @@ impl<D: Driver> Shard<D> {
 /// The most that is set free of what was set aside before the other direction has its turn.
 const SLICE_BYTES_MAX: usize = 64 * 1024;
 /// Less than this left of a frame is not worth turning receiving off for.
-const PIPE_BYTES_MIN: u64 = 64 * 1024;
+const PIPE_BYTES_MIN: usize = 64 * 1024;
 /// The most that is moved at once: the capacity of a pipe.
 const PIPE_BYTES_MAX: u64 = 256 * 1024;

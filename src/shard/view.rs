@@ -1,4 +1,5 @@
-//! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are about.
+//! What a shard shows of itself: counters for the operator, and the facts that the simulator's invariants are
+//! about.
 
 use super::{Shard, conn::State};
 use crate::{
@@ -45,8 +46,9 @@ impl<D: Driver> Shard<D> {
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
             view.unread_bytes += conn.unread_len();
-            let has_deadline =
-                conn.timer.is_some() || (conn.state == State::Closing && conn.progress_timer.is_some());
+            let has_deadline = conn.timer.is_some()
+                || (conn.state == State::Closing
+                    && conn.watch.as_ref().is_some_and(|watch| watch.timer.is_some()));
             if !has_deadline {
                 view.without_deadline.push(id);
             }

@@ -1,10 +1,12 @@
 //! Link ids: what a client is given, and whoever dials back has to show.
 //!
-//! 128 bits in the shape of a version 4 UUID: 96 random ones, 16 for the relay's number, 10 for the shard's, in the
-//! bits that a UUIDv4 leaves free. So the shard that holds a link is read from its id, and an id cannot be guessed.
+//! 128 bits in the shape of a version 4 UUID: 96 random ones, 16 for the relay's number, 10 for the shard's,
+//! in the bits that a UUIDv4 leaves free. So the shard that holds a link is read from its id, and an id
+//! cannot be guessed.
 //!
 //! ```text
-//! rrrrrrrr-rrrr-4ssr-vrrr-rrrrrrrrllll     r random, s shard (10 bits, then 2 random), l relay, v variant (and 2 random)
+//! rrrrrrrr-rrrr-4ssr-vrrr-rrrrrrrrllll
+//! r random, s shard (10 bits, then 2 random), l relay, v variant (and 2 random)
 //! ```
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The life of a link: introduced, pending, relaying, closed (link.md section 5).
 //!
-//! A link is made when a client's `resolve` finds its host and is over when either end closes, when its host leaves before it
-//! relays, or when nothing has moved on it for too long. Its record stays until both ends have closed, because bytes that
-//! were received before are still paid for from its account.
+//! A link is made when a client's `resolve` finds its host and is over when either end closes, when its host
+//! leaves before it relays, or when nothing has moved on it for too long. Its record stays until both ends
+//! have closed, because bytes that were received before are still paid for from its account.
 
 use std::num::NonZeroU64;
 
@@ -94,7 +94,8 @@ impl Link {
         }
     }
 
-    /// One end has closed, or is closing and moves nothing any more: the other is told, and the record goes with the last.
+    /// One end has closed, or is closing and moves nothing any more: the other is told, and the record goes
+    /// with the last.
     pub(super) fn end_departs(&mut self, cx: &mut Cx<'_>, key: LinkKey, leg: Leg, told: Reason) {
         let record = self.links.get_mut(key).expect("a link stays until its ends have closed");
         record.ends[leg as usize] = None;
@@ -143,8 +144,8 @@ impl Link {
 
     /// Cuts a link on which nothing moved for too long, or looks again when that could next be.
     ///
-    /// Also of a closed link whose last bytes are still on their way to an end that takes none of them: that end has
-    /// been told to close patiently, and is now told to close.
+    /// Also of a closed link whose last bytes are still on their way to an end that takes none of them: that
+    /// end has been told to close patiently, and is now told to close.
     pub(super) fn on_idle_alarm(&mut self, cx: &mut Cx<'_>, key: LinkKey) {
         let Some(record) = self.links.get_mut(key) else { return };
         record.idle_timer = None;

@@ -1,8 +1,9 @@
 //! What the shards of this dialect tell each other, and what each does about it.
 //!
-//! A host's control socket stays on one shard; its addresses and links may be at home on others. Letters carry what has to
-//! pass between the two. They arrive in order and are not lost, so a claim posted before the word that its host has gone is
-//! also judged before it, and no grant outlives its host. A letter to one's own shard is read at once.
+//! A host's control socket stays on one shard; its addresses and links may be at home on others. Letters
+//! carry what has to pass between the two. They arrive in order and are not lost, so a claim posted before
+//! the word that its host has gone is also judged before it, and no grant outlives its host. A letter to
+//! one's own shard is read at once.
 
 use super::{
     Link,

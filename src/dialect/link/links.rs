@@ -1,7 +1,8 @@
 //! The links of this shard, from their introduction until both ends are closed.
 //!
-//! Holds one record a link, found by slot or by id. Promises that a slot's old name finds nothing after the record is
-//! gone, and that a closed link is not found by its id. Records live on while bytes of a closed link are being delivered.
+//! Holds one record a link, found by slot or by id. Promises that a slot's old name finds nothing after the
+//! record is gone, and that a closed link is not found by its id. Records live on while bytes of a closed
+//! link are being delivered.
 
 use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 

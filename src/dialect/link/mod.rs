@@ -1,14 +1,15 @@
 //! The link dialect (protocols: Link relay wire protocol, v1): content-blind introductions.
 //!
-//! A **host** registers an address on its control socket; a **client** resolves it and gets a link; the host dials back on
-//! a fresh socket and accepts the link; the shard splices the two.
+//! A **host** registers an address on its control socket; a **client** resolves it and gets a link; the host
+//! dials back on a fresh socket and accepts the link; the shard splices the two.
 //!
-//! [`Link`] is one shard's part of it. It holds the seats of its connections, the registry of the addresses at home here and
-//! the links made from them, and works with the other shards by [`Letter`]. Promises that whatever depends on a connection
-//! (addresses, links, dial-backs, timers) is gone once it is. Never sees a relayed byte, a socket, a clock or a random source of
-//! its own.
+//! [`Link`] is one shard's part of it. It holds the seats of its connections, the registry of the addresses
+//! at home here and the links made from them, and works with the other shards by [`Letter`]. Promises that
+//! whatever depends on a connection (addresses, links, dial-backs, timers) is gone once it is. Never sees a
+//! relayed byte, a socket, a clock or a random source of its own.
 //!
-//! Read on in `requests` (what a message does), `introductions` (the life of a link), `letters` (what crosses shards).
+//! Read on in `requests` (what a message does), `introductions` (the life of a link), `letters` (what crosses
+//! shards).
 
 mod id;
 mod introductions;
@@ -132,8 +133,8 @@ impl Link {
         Some((&mut record.ledger, &self.config.rates))
     }
 
-    /// Charges payload that went to the other end, on a budget that had granted it. Returns whether the host should hear of its
-    /// usage ([`Event::Usage`]).
+    /// Charges payload that went to the other end, on a budget that had granted it. Returns whether the host
+    /// should hear of its usage ([`Event::Usage`]).
     pub fn charge_splice(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
         let Some(record) = self.links.get_mut(splice.into()) else { return false };
         self.history.bytes[from as usize] += payload;
@@ -145,8 +146,8 @@ impl Link {
         self.links.get(splice.into()).map(|record| record.id.short()).unwrap_or_default()
     }
 
-    /// Closes a connection for a fault of its own, or because it may not stay. Whatever depends on it is over at once;
-    /// its `Closed` is then only the end of its seat.
+    /// Closes a connection for a fault of its own, or because it may not stay. Whatever depends on it is over
+    /// at once; its `Closed` is then only the end of its seat.
     fn dismiss(&mut self, cx: &mut Cx<'_>, conn: ConnId, reason: Reason) {
         cx.actions.push(Action::Close { conn, reason });
         if let Some(role) = self.seats.change(conn, Role::Closing) {
@@ -180,8 +181,8 @@ impl Link {
     }
 }
 
-/// What the others are told when a connection closes for `reason`: a fault is its own (link.md section 6), what is true of
-/// both ends is told to both.
+/// What the others are told when a connection closes for `reason`: a fault is its own (link.md section 6),
+/// what is true of both ends is told to both.
 fn told_to_others(reason: Reason) -> Reason {
     match reason {
         Reason::LinkIdle | Reason::SlowPeer | Reason::Draining => reason,

@@ -1,7 +1,7 @@
 //! Where keys live: which shard of which relay this is, and which shard an address belongs to.
 //!
-//! Holds two numbers and a secret. Promises that all shards with the same secret agree, and that whoever does not know it
-//! cannot choose addresses that all fall on one shard. Never draws a random number itself.
+//! Holds two numbers and a secret. Promises that all shards with the same secret agree, and that whoever does
+//! not know it cannot choose addresses that all fall on one shard. Never draws a random number itself.
 
 use std::hash::BuildHasher;
 
@@ -27,7 +27,8 @@ impl Place {
         u16::try_from(hash % u64::from(self.shards.max(1))).expect("a remainder is below its u16 divisor")
     }
 
-    /// Hashing for this shard's tables: keyed like the homes, so that a run with the same key repeats exactly.
+    /// Hashing for this shard's tables: keyed like the homes, so that a run with the same key repeats
+    /// exactly.
     pub(super) fn table_hasher(&self) -> TableHasher {
         TableHasher(SipHasher13::new_with_key(&self.hash_key))
     }

@@ -1,8 +1,8 @@
 //! Who holds which address, for the addresses whose home is this shard.
 //!
-//! Holds registrations, and for each host (the control socket behind them, on whatever shard) what depends on it here: its
-//! addresses and the links that were introduced to it. Promises that forgetting a host forgets all of that, and nothing of
-//! another host. Never sends anything.
+//! Holds registrations, and for each host (the control socket behind them, on whatever shard) what depends on
+//! it here: its addresses and the links that were introduced to it. Promises that forgetting a host forgets
+//! all of that, and nothing of another host. Never sends anything.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -47,7 +47,8 @@ struct Host {
     links: Vec<u32>,
 }
 
-/// The table. Invariant: an address is listed by exactly the host that its registration names; no host is empty.
+/// The table. Invariant: an address is listed by exactly the host that its registration names; no host is
+/// empty.
 #[derive(Debug)]
 pub(super) struct Registry {
     registrations: HashMap<Address, Registration, TableHasher>,
@@ -69,7 +70,8 @@ impl Registry {
         self.registrations.get(address).map(|registration| registration.host)
     }
 
-    /// Judges a claim and takes it over if it is granted; also says whom it replaced. Other verdicts change nothing.
+    /// Judges a claim and takes it over if it is granted; also says whom it replaced. Other verdicts change
+    /// nothing.
     pub(super) fn register(&mut self, host: Remote, claim: Claim) -> (Verdict, Option<Remote>) {
         let fresh = Registration { host, public_key: claim.public_key, timestamp: claim.timestamp };
         let replaced = match self.registrations.entry(claim.address) {

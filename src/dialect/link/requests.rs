@@ -1,7 +1,7 @@
 //! What a control message does: roles, budgets and shapes, in the contract's order (link.md section 3).
 //!
-//! A `new` connection travels to the home of the key that it names before anything else is looked up; a control socket
-//! stays, and asks by letter.
+//! A `new` connection travels to the home of the key that it names before anything else is looked up; a
+//! control socket stays, and asks by letter.
 
 use super::{
     Alarm, Letter, Link,
@@ -153,8 +153,8 @@ impl Link {
         Ok(())
     }
 
-    /// The home's answer to a claim. One for a control socket that has closed needs nothing: the home has heard, or will
-    /// hear, that it is gone.
+    /// The home's answer to a claim. One for a control socket that has closed needs nothing: the home has
+    /// heard, or will hear, that it is gone.
     pub(super) fn on_judged(&mut self, cx: &mut Cx<'_>, conn: ConnId, address: Address, verdict: Verdict) {
         let Some(control) = self.seats.control(conn) else { return };
         let Some(asked) = control.asked.take_if(|asked| asked.claim.address == address) else { return };
@@ -243,7 +243,8 @@ impl Link {
         }
     }
 
-    /// The per-IP budget, then the address's shape. What brought a connection here was charged where it came from.
+    /// The per-IP budget, then the address's shape. What brought a connection here was charged where it came
+    /// from.
     fn charge<'a>(
         &self,
         cx: &Cx<'_>,

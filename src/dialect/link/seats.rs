@@ -1,8 +1,8 @@
 //! What this dialect knows of each connection: its role, and what the role needs.
 //!
-//! Holds one small seat per connection, dense by [`ConnId::index`]. Promises that a name of a former connection finds
-//! nothing. What only a `new` or a control socket needs is boxed and goes with the role: the two ends of a relaying link,
-//! which are nearly all connections, cost a seat each.
+//! Holds one small seat per connection, dense by [`ConnId::index`]. Promises that a name of a former
+//! connection finds nothing. What only a `new` or a control socket needs is boxed and goes with the role: the
+//! two ends of a relaying link, which are nearly all connections, cost a seat each.
 
 use std::{mem::size_of, net::IpAddr};
 
@@ -166,5 +166,24 @@ impl Seats {
     /// Whether every seat is vacant.
     pub(super) fn is_empty(&self) -> bool {
         self.seats.iter().all(|seat| seat.role.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_former_connection_finds_nothing() {
+        let opening = Opening { ip: IpAddr::from([192, 0, 2, 1]), host: "h".into(), moves: 0 };
+        let (first, second) = (ConnId { index: 3, generation: 1 }, ConnId { index: 3, generation: 2 });
+        let mut seats = Seats::default();
+        seats.open(first, opening.clone());
+        assert!(matches!(seats.take(first), Some(Role::New(_))));
+        seats.open(second, opening);
+        assert!(seats.get(first).is_none() && seats.get_mut(first).is_none());
+        assert!(seats.take(first).is_none() && seats.change(first, Role::Closing).is_none());
+        assert!(matches!(seats.get(second), Some(Role::New(_))));
+        assert!(seats.take(ConnId { index: 4, generation: 1 }).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator sees of the links: `GET /v1/stats` (link.md section 8), and gauges.
 //!
-//! Every shard gives a [`StatsPart`]; [`stats_json`] makes one answer of them. Promises that no address, key or IP appears,
-//! and no id that somebody could still accept.
+//! Every shard gives a [`StatsPart`]; [`stats_json`] makes one answer of them. Promises that no address, key
+//! or IP appears, and no id that somebody could still accept.
 
 use std::{cmp::Reverse, collections::VecDeque, fmt, num::NonZeroU64};
 
@@ -40,7 +40,7 @@ pub struct StatsPart {
     gauges: Gauges,
     bytes: [u64; 2],
     live: Vec<LiveLink>,
-    closed: Vec<ClosedLink>,
+    pub(super) closed: Vec<ClosedLink>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -54,7 +54,7 @@ struct LiveLink {
 }
 
 #[derive(Clone, PartialEq, Debug)]
-struct ClosedLink {
+pub(super) struct ClosedLink {
     id: LinkId,
     relaying_unix_ms: u64,
     /// Orders what closed within one millisecond.
@@ -165,8 +165,8 @@ impl Link {
     }
 }
 
-/// The answer to `GET /v1/stats` from the parts of the shards that gave one, the numbers of those that did not, and when
-/// the process started.
+/// The answer to `GET /v1/stats` from the parts of the shards that gave one, the numbers of those that did
+/// not, and when the process started.
 pub fn stats_json(parts: Vec<StatsPart>, missing: &[u16], now: Now, started: Time) -> String {
     let mut sums = Gauges::default();
     let (mut bytes, mut live, mut closed) = ([0; 2], Vec::new(), Vec::new());
@@ -274,15 +274,15 @@ impl fmt::Display for Iso {
     }
 }
 
-/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that a leap day is the last of its
-/// year, in eras of 400 years, which all have the same number of days.
+/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that a leap day is
+/// the last of its year, in eras of 400 years, which all have the same number of days.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     const DAYS_PER_ERA: u64 = 146_097;
     const DAYS_FROM_MARCH_OF_YEAR_0: u64 = 719_468;
     let days = days + DAYS_FROM_MARCH_OF_YEAR_0;
     let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    // Without the leap days before it, a day of the era falls into a year of 365 days: one is left out every four years
-    // (1460 days), but not every hundred (36,524), but again at the end of the era.
+    // Without the leap days before it, a day of the era falls into a year of 365 days: one is left out every
+    // four years (1460 days), but not every hundred (36,524), but again at the end of the era.
     let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
     let year_of_era = (day_of_era - leap_days) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);

@@ -1,7 +1,8 @@
 //! What a host is told of its links' quotas: when it asks, and when there is news (link.md sections 3 and 7).
 //!
-//! A `usage` message lists all relaying links of a control socket, so the socket's shard asks every home that knows of it,
-//! unless there is none but itself. A link causes at most one message a second; a socket has at most one in the making.
+//! A `usage` message lists all relaying links of a control socket, so the socket's shard asks every home that
+//! knows of it, unless there is none but itself. A link causes at most one message a second; a socket has at
+//! most one in the making.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ impl Link {
     /// A link's usage has changed enough to be told.
     pub(super) fn on_usage(&mut self, cx: &mut Cx<'_>, key: LinkKey) {
         let Some(record) = self.links.get_mut(key) else { return };
-        if record.host.is_none() || !record.is_relaying() || record.usage_timer.is_some() {
+        if !record.is_relaying() || record.usage_timer.is_some() {
             return;
         }
         if cx.now.at >= record.usage_from {
@@ -72,7 +73,8 @@ impl Link {
         }
     }
 
-    /// Starts a `usage` message; it is sent at once if no other shard has to be asked. A host that asked is held until then.
+    /// Starts a `usage` message; it is sent at once if no other shard has to be asked. A host that asked is
+    /// held until then.
     fn gather(&mut self, cx: &mut Cx<'_>, conn: ConnId, pulled: bool) {
         let host = Remote { shard: self.place.shard, conn };
         let entries = self.usage_of(cx, host);

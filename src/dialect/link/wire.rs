@@ -1,9 +1,9 @@
 //! The control messages of the link dialect: text in, values out, and back.
 //!
-//! Reads what `JSON.parse` of the reference reads: unknown members are skipped, the last of several members of one
-//! name counts, nesting may be as deep as a message is long, and an escaped lone surrogate is a character like any other.
-//! Promises that no input panics. Judges shape only: whether a message is allowed, and in which order a
-//! fault counts, is for the registry and the roles.
+//! Reads what `JSON.parse` of the reference reads: unknown members are skipped, the last of several members
+//! of one name counts, nesting may be as deep as a message is long, and an escaped lone surrogate is a
+//! character like any other. Promises that no input panics. Judges shape only: whether a message is allowed,
+//! and in which order a fault counts, is for the registry and the roles.
 
 use std::{borrow::Cow, fmt};
 
@@ -21,8 +21,8 @@ const NAME_UNITS_MAX: usize = 128;
 /// The longest `nonce`, in UTF-16 units (link.md section 4).
 const NONCE_UNITS_MAX: usize = 88;
 
-/// The bytes of an `address` or a `linkId` as the peer sent it: 1 to 128 characters. UTF-8 but for lone surrogates,
-/// which are written like other code points.
+/// The bytes of an `address` or a `linkId` as the peer sent it: 1 to 128 characters. UTF-8 but for lone
+/// surrogates, which are written like other code points.
 pub(super) type Name<'a> = Cow<'a, [u8]>;
 
 /// A control message. A name that is missing or misshapen is `None`: roles and budgets are judged first.
@@ -68,8 +68,8 @@ pub(super) fn parse_auth(json: &str) -> Option<Proof> {
     })
 }
 
-/// The raw text of each of `names` among the members of a JSON object, the last one where several have the name;
-/// `None` for anything but one well-formed object.
+/// The raw text of each of `names` among the members of a JSON object, the last one where several have the
+/// name; `None` for anything but one well-formed object.
 fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
     let mut reader = serde_json::Deserializer::from_str(json);
     let found = reader.deserialize_map(Members { names }).ok()?;
@@ -132,7 +132,8 @@ fn name(raw: &str) -> Option<Name<'_>> {
     string(raw).filter(|name| (1..=NAME_UNITS_MAX).contains(&utf16_units(name)))
 }
 
-/// What `length` of the string is in the reference: one unit a character, two for those beyond the basic plane.
+/// What `length` of the string is in the reference: one unit a character, two for those beyond the basic
+/// plane.
 fn utf16_units(bytes: &[u8]) -> usize {
     bytes.iter().map(|byte| usize::from(byte & 0xc0 != 0x80) + usize::from(*byte >= 0xf0)).sum()
 }
@@ -225,7 +226,8 @@ mod tests {
             r#"{"type":"accept","address":7,"type":"resolve","address":"a"}"#,
             // Names and values may be escaped.
             r#"{"ty\u0070e":"\u0072esolve","address":"\u0061"}"#,
-            // Members that nobody asked for may hold anything that is JSON, lone surrogates and huge numbers too.
+            // Members that nobody asked for may hold anything that is JSON, lone surrogates and huge numbers
+            // too.
             r#"{"\ud800":"\udfff","x":1e999,"y":[{"type":"accept"}],"type":"resolve","address":"a"}"#,
         ] {
             assert_eq!(parse(text), resolve(b"a"), "{text}");

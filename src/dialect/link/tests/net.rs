@@ -1,8 +1,9 @@
-//! A relay without sockets: several shards of the link dialect, with their letters, moves, timers and splices carried out
-//! as the engine does it, in virtual time.
+//! A relay without sockets: several shards of the link dialect, with their letters, moves, timers and splices
+//! carried out as the engine does it, in virtual time.
 //!
-//! Holds every connection's side of the conversation. Checks with every action that the dialect keeps its contract with the
-//! shard: nothing is sent to a connection after its close, nothing moves that has a role, holds are resumed.
+//! Holds every connection's side of the conversation. Checks with every action that the dialect keeps its
+//! contract with the shard: nothing is sent to a connection after its close, nothing moves that has a role,
+//! holds are resumed.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
@@ -61,7 +62,8 @@ pub(super) struct Net {
     pub(super) letters: usize,
     shards: Vec<Shard>,
     sockets: Vec<Socket>,
-    /// By sender, then receiver: letters of one pair of shards stay in order, those of two may overtake each other.
+    /// By sender, then receiver: letters of one pair of shards stay in order, those of two may overtake each
+    /// other.
     mail: Vec<VecDeque<Letter>>,
     closing: VecDeque<Sock>,
     resumed: VecDeque<Sock>,
@@ -337,8 +339,8 @@ impl Net {
         }
     }
 
-    /// What must hold whenever no letter is under way: a control socket waits for exactly the dial-backs of its pending
-    /// links, and nobody is held.
+    /// What must hold whenever no letter is under way: a control socket waits for exactly the dial-backs of
+    /// its pending links, and nobody is held.
     pub(super) fn assert_quiet(&self) {
         let waiting: usize = self
             .shards

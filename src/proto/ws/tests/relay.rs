@@ -64,7 +64,8 @@ fn chunks_of_one_receive_share_a_frame() {
     let wire = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     let runs = relay_chunks(&[&wire[..8], &wire[8..10], &wire[10..]], true);
     assert_eq!(runs, [&b"\x81\x05He"[..], b"ll", b"o"]);
-    // The announced part ends with the receive, not with the frame: text, not FIN, 3; then FIN + continuation.
+    // The announced part ends with the receive, not with the frame: text, not FIN, 3; then FIN +
+    // continuation.
     let mut inbound = Inbound::new();
     let mut seen = Vec::new();
     for (chunk, following) in [(&wire[..7], 2), (&wire[7..9], 0), (&wire[9..], 0)] {
