@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -69,6 +69,14 @@ impl Setup {
     /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and
     /// shards.
     pub fn start(self) -> Relay {
+        // The kernel may give a port that the relay found free to a connection before the relay listens.
+        let relay = (0..5).find_map(|_| self.launch()).expect("one of five ports stays free for a moment");
+        relay.check_cell();
+        relay
+    }
+
+    /// Starts the relay; `None` if its port was taken meanwhile.
+    fn launch(&self) -> Option<Relay> {
         let mut process = Command::new(binary())
             .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
             .args(["--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
@@ -76,7 +84,7 @@ impl Setup {
             .args(&self.arguments)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
-            .envs(self.environment)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -84,10 +92,9 @@ impl Setup {
             .unwrap_or_else(|error| panic!("{} does not start: {error}", binary()));
         let log = Log::follow(&mut process);
         let mut relay = Relay { cell: self.cell, process, log, address: UNKNOWN, admin: UNKNOWN, exit: None };
-        relay.address = relay.logged_address("listening", "listen=");
-        relay.admin = relay.logged_address("listening", "admin=");
-        relay.check_cell();
-        relay
+        relay.address = relay.logged_address("listening", "listen=")?;
+        relay.admin = relay.logged_address("listening", "admin=")?;
+        Some(relay)
     }
 }
 
@@ -223,20 +230,27 @@ impl Relay {
         found.expect("eventually fails otherwise")
     }
 
-    /// The address behind `key` in the start-up line that contains `marker`.
-    fn logged_address(&mut self, marker: &str, key: &str) -> SocketAddr {
+    /// The address behind `key` in the start-up line that contains `marker`; `None` if the relay ended
+    /// because another process had its address.
+    fn logged_address(&mut self, marker: &str, key: &str) -> Option<SocketAddr> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(address) = self.log().iter().find_map(|line| {
+            // Looked at before the log, so that the log of one that ended is complete.
+            self.exit = self.process.try_wait().expect("a child can be waited for");
+            let log = self.log.so_far(self.exit.is_some());
+            if let Some(address) = log.iter().find_map(|line| {
                 let value = line.contains(marker).then(|| line.split_once(key))??.1;
                 let end = value.find([' ', ',', ']']).unwrap_or(value.len());
                 value[..end].trim_matches(['"', '[']).parse().ok()
             }) {
-                return address;
+                return Some(address);
             }
-            if let Some(exit) = self.process.try_wait().expect("a child can be waited for") {
-                self.exit = Some(exit);
-                panic!("the relay ended at start: {exit}");
+            if let Some(exit) = self.exit {
+                assert!(
+                    log.iter().any(|line| line.contains("Address already in use")),
+                    "ended at start: {exit}"
+                );
+                return None;
             }
             assert!(Instant::now() < deadline, "no {key} in the log");
             thread::sleep(Duration::from_millis(5));
@@ -261,12 +275,13 @@ impl Drop for Relay {
             // The log is what one wants to see of a scenario that failed.
             let _ = self.process.kill();
             let _ = self.process.wait();
-            eprintln!("--- log of the relay, {} ---\n{}\n---", self.cell, self.log().join("\n"));
+            let log = self.log.so_far(true).join("\n");
+            eprintln!("--- log of the relay, {} ---\n{log}\n---", self.cell);
             return;
         }
         // A scenario that has seen the exit has judged it.
         let exit = self.exit.is_none().then(|| self.stop());
-        let panicked = self.log().into_iter().find(|line| line.contains("panicked"));
+        let panicked = self.log.so_far(true).into_iter().find(|line| line.contains("panicked"));
         if let Some(line) = panicked {
             panic!("{}: the relay panicked: {line}", self.cell);
         }
@@ -276,9 +291,10 @@ impl Drop for Relay {
     }
 }
 
-/// What the relay writes to stderr, collected by a thread.
+/// What the relay writes to stderr, collected by a thread until the relay ends.
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    collector: Option<JoinHandle<()>>,
 }
 
 impl Log {
@@ -286,11 +302,19 @@ impl Log {
         let stderr = process.stderr.take().expect("stderr is piped");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&lines);
-        thread::spawn(move || {
+        let collector = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 collected.lock().push(line);
             }
         });
-        Log { lines }
+        Log { lines, collector: Some(collector) }
+    }
+
+    /// The lines so far; all there will ever be, once the relay has ended.
+    fn so_far(&mut self, ended: bool) -> Vec<String> {
+        if ended && let Some(collector) = self.collector.take() {
+            collector.join().expect("the collector does not panic");
+        }
+        self.lines.lock().clone()
     }
 }
