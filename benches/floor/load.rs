@@ -36,7 +36,7 @@ pub const LARGE_BYTES: usize = 64 * 1024;
 /// Bytes asked of a socket at once.
 const READ_BYTES: usize = 256 * 1024;
 /// A goal that is not reached within this time is a failure.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the links do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
