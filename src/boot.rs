@@ -134,7 +134,11 @@ impl Fleet for Relay {
     }
 
     fn readiness(&self) -> Ready {
-        Ready { draining: self.shared.is_draining(), stalled: self.shared.stalled(self.clock.at()) }
+        Ready {
+            draining: self.shared.is_draining(),
+            stalled: self.shared.stalled(self.clock.at()),
+            ip_windows_evicted: self.shared.policy.evicted(),
+        }
     }
 }
 

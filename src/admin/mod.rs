@@ -29,6 +29,8 @@ pub struct Ready {
     pub draining: bool,
     /// Shards that have not turned for too long.
     pub stalled: Vec<u16>,
+    /// Per-IP windows that were forgotten early because their table was full: above zero, the budgets are not exact.
+    pub ip_windows_evicted: u64,
 }
 
 impl Ready {

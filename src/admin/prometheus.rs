@@ -129,6 +129,12 @@ const METRICS: &[Metric] = &[
         lines.add(ready.stalled.len());
     }),
     Metric {
+        name: "longsplice_ip_windows_evicted_total",
+        kind: "counter",
+        help: "Per-IP windows forgotten early because their table was full.",
+        samples: Samples::Process(|lines, _, ready| lines.add(ready.ip_windows_evicted)),
+    },
+    Metric {
         name: "longsplice_shard_answered",
         kind: "gauge",
         help: "1 if the shard gave its counters in time; the other metrics leave out one that did not.",
@@ -305,7 +311,7 @@ mod tests {
 
     #[test]
     fn values_carry_their_shard_and_labels() {
-        let ready = Ready { draining: true, stalled: vec![1] };
+        let ready = Ready { draining: true, stalled: vec![1], ip_windows_evicted: 5 };
         let text = render(&ABOUT, &ready, &[Some(snapshot(0)), None]);
         for line in [
             "longsplice_info{version=\"1.2.3\",driver=\"epoll\"} 1",

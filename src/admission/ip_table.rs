@@ -1,8 +1,9 @@
 //! What each IP did in its current minute.
 //!
-//! Holds one counter per IPv4 address and per IPv6 /64, each with a window of one minute that starts with its first
-//! charge. Promises that an IP is granted at most `per_minute` charges a window while its window is remembered, and that at most
-//! [`IP_TABLE_ENTRIES_MAX`] windows are; past that the oldest is forgotten (its IP starts anew) and counted. Charging is O(1).
+//! Holds one counter per IPv4 address and per IPv6 /64, each with a window of one minute that starts with its
+//! first charge. Promises that an IP is granted at most `per_minute` charges a window while its window is
+//! remembered, and that at most [`IP_TABLE_ENTRIES_MAX`] windows are; past that the oldest is forgotten (its
+//! IP starts anew) and counted. Charging is O(1).
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -104,8 +105,8 @@ impl IpTable {
         }
     }
 
-    /// Drops the oldest entry of `order`, and its window unless its IP has begun a new one; returns whether that
-    /// window was still running.
+    /// Drops the oldest entry of `order`, and its window unless its IP has begun a new one; returns whether
+    /// that window was still running.
     fn forget_oldest(&mut self, now: Time) -> bool {
         let Some((start, key)) = self.order.pop_front() else { return false };
         match self.windows.entry(key) {

@@ -43,9 +43,7 @@ pub enum Refusal {
 /// bits.
 pub fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    // The length first: a name for N bytes has one length, and a longer one must not be decoded in part.
-    let exact = text.len() == base64::encoded_len(N, false)?;
-    (exact && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == N).then_some(bytes)
 }
 
 /// Base64url without padding.

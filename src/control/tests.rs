@@ -30,7 +30,7 @@ impl Fleet for Fake {
 
     fn readiness(&self) -> Ready {
         let stalled = if self.stalled.load(Ordering::Relaxed) { vec![1] } else { vec![] };
-        Ready { draining: self.draining.load(Ordering::Relaxed), stalled }
+        Ready { draining: self.draining.load(Ordering::Relaxed), stalled, ip_windows_evicted: 0 }
     }
 }
 

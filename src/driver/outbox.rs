@@ -14,9 +14,9 @@ const SPARE_OUTBOXES_MAX: usize = 256;
 /// Emptied heap pieces kept for reuse, and how large one may be.
 const SPARE_HEAPS_MAX: usize = 64;
 const SPARE_HEAP_BYTES_MAX: usize = 16 * 1024;
-/// A heap piece grows up to this; then the next one begins. Bounds what one waiting send covers, and so how
-/// often its progress is seen.
-const HEAP_PIECE_BYTES: usize = 64 * 1024;
+/// A heap piece grows up to this; then the next one begins. About a receive buffer, so that what many stalled
+/// readers leave is copied once: growing pieces further copied it again and cost half as much memory on top.
+const HEAP_PIECE_BYTES: usize = 16 * 1024;
 
 /// One run of bytes, in one place.
 #[derive(Debug)]

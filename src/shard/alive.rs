@@ -40,8 +40,8 @@ impl<D: Driver> Shard<D> {
     pub(super) fn arm_alive(&mut self, id: ConnId) {
         let settings = &self.shared.settings;
         let Some(conn) = self.conns.get(id) else { return };
-        let role_at = conn.opened_at + settings.role_timeout;
-        let at = if conn.settled { conn.ping_at } else { conn.ping_at.min(role_at) };
+        let role_at = conn.guest.as_ref().map(|guest| guest.opened_at + settings.role_timeout);
+        let at = role_at.map_or(conn.ping_at, |role_at| conn.ping_at.min(role_at));
         let span = at.since(self.now.at);
         self.arm(id, Due::Alive, span);
     }
@@ -67,7 +67,8 @@ impl<D: Driver> Shard<D> {
 
     fn on_alive_due(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        if !conn.settled && self.now.at >= conn.opened_at + self.shared.settings.role_timeout {
+        let opened_at = conn.guest.as_ref().map(|guest| guest.opened_at);
+        if opened_at.is_some_and(|at| self.now.at >= at + self.shared.settings.role_timeout) {
             self.close(id, Reason::RoleTimeout);
             return;
         }
@@ -90,7 +91,8 @@ impl<D: Driver> Shard<D> {
             return false;
         }
         match self.look_at_acks(id) {
-            Some(acks) => !(acks.outstanding && acks.progressed),
+            // Progress since the ping: it is still on its way behind bytes that the peer takes its time with.
+            Some(acks) => !acks.outstanding || acks.still >= self.shared.settings.ping_interval,
             None => true,
         }
     }

@@ -18,20 +18,7 @@ use crate::{
     limits::CLOSE_TIMEOUT,
     proto::ws::{Cursor, Step, outbound},
     reason::Reason,
-    timers::Alarm,
 };
-
-/// What a look at a connection's acknowledgements tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Acks {
-    /// Bytes that the kernel took are not acknowledged.
-    pub(super) outstanding: bool,
-    /// More are than at the last look.
-    pub(super) progressed: bool,
-}
-
-/// `tcpi_bytes_acked` counts the handshake's SYN on some kernels: one byte that we never sent.
-const SYN_BYTES: u64 = 1;
 
 impl<D: Driver> Shard<D> {
     /// Closes with the reason's code; drops the connection where the reason has none.
@@ -43,8 +30,22 @@ impl<D: Driver> Shard<D> {
                 None => self.finish(id, reason, true),
             },
             State::Head | State::Answering => self.finish(id, reason, false),
-            State::Closing | State::Lingering => {}
+            State::Closing => self.hurry(id, reason),
+            State::Lingering => {}
         }
+    }
+
+    /// A patient close is cut short: the ordinary time of a close handshake is left to it.
+    fn hurry(&mut self, id: ConnId, reason: Reason) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if reason.is_patient() || !conn.reason.is_some_and(Reason::is_patient) {
+            return;
+        }
+        conn.reason = Some(reason);
+        if let Some(timer) = conn.watch.as_mut().and_then(|watch| watch.timer.take()) {
+            self.timers.cancel(timer);
+        }
+        self.arm(id, Due::Close, CLOSE_TIMEOUT);
     }
 
     /// Closes a connection that its dialect has already forgotten.
@@ -85,7 +86,9 @@ impl<D: Driver> Shard<D> {
         let (kind, forgotten) = (conn.kind, conn.forgotten);
         conn.state = State::Closing;
         conn.reason = Some(reason);
-        conn.progress_at = self.now.at;
+        if let Some(watch) = &mut conn.watch {
+            watch.progress_at = self.now.at;
+        }
         conn.stalled = false;
         conn.held = false;
         conn.pong = None;
@@ -129,31 +132,18 @@ impl<D: Driver> Shard<D> {
     /// The close handshake is over its time. One that is patient goes on while the peer still acknowledges
     /// what was sent before.
     pub(super) fn on_close_due(&mut self, id: ConnId) {
-        let now = self.now.at;
         let acks = self.look_at_acks(id);
         let outstanding = acks.is_some_and(|acks| acks.outstanding);
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        let stands_still = acks.is_none_or(|acks| acks.still >= self.shared.settings.slow_peer);
+        let Some(conn) = self.conns.get(id) else { return };
         let reason = conn.reason.unwrap_or(Reason::HttpDone);
-        if acks.is_some_and(|acks| acks.progressed) {
-            conn.progress_at = now;
-        }
-        if reason.is_patient() && outstanding && now.since(conn.progress_at) < self.shared.settings.slow_peer
-        {
+        if reason.is_patient() && outstanding && !stands_still {
             self.arm(id, Due::Close, CLOSE_TIMEOUT.min(self.shared.settings.slow_peer));
         } else {
             // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly
             // with.
             self.finish(id, reason, outstanding);
         }
-    }
-
-    /// How far the peer's TCP has come. `None` where the kernel does not tell.
-    pub(super) fn look_at_acks(&mut self, id: ConnId) -> Option<Acks> {
-        let acked = self.driver.acked_bytes(id)?;
-        let conn = self.conns.get_mut(id)?;
-        let acks = Acks { outstanding: conn.sent > acked + SYN_BYTES, progressed: acked > conn.acked };
-        conn.acked = acked;
-        Some(acks)
     }
 
     /// Ends the connection now. `reset` makes the peer see an RST.
@@ -179,7 +169,8 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(super) fn cancel_timers(&mut self, conn: &Conn) {
-        for timer in [conn.timer, conn.pace_timer, conn.progress_timer].into_iter().flatten() {
+        let watch = conn.watch.as_ref().and_then(|watch| watch.timer);
+        for timer in [conn.timer, conn.pace_timer, watch].into_iter().flatten() {
             self.timers.cancel(timer);
         }
     }
@@ -244,57 +235,6 @@ impl<D: Driver> Shard<D> {
             }
             self.carry_out();
         }
-    }
-
-    // --- Progress of a destination that bytes wait for (link.md section 7, "Slow peer") ---
-
-    /// Starts to watch whether the peer takes what waits for it.
-    pub(super) fn watch_progress(&mut self, id: ConnId) {
-        if self.conns.get(id).is_none_or(|conn| conn.progress_timer.is_some()) {
-            return;
-        }
-        let acked = self.driver.acked_bytes(id);
-        let (now, interval) = (self.now.at, self.progress_interval());
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.acked = acked.unwrap_or(conn.sent);
-        conn.progress_at = now;
-        conn.progress_timer = Some(self.timers.arm(now + interval, Alarm::Progress(id)));
-    }
-
-    pub(super) fn on_progress_due(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.progress_timer = None;
-        if self.driver.queued(id) == 0 {
-            self.finish_when_closing(id);
-            return;
-        }
-        let acked = self.driver.acked_bytes(id);
-        let (now, limit, interval) = (self.now.at, self.shared.settings.slow_peer, self.progress_interval());
-        let conn = self.conns.get_mut(id).expect("looked at above");
-        let acked = acked.unwrap_or(conn.sent);
-        if acked > conn.acked {
-            conn.acked = acked;
-            conn.progress_at = now;
-        } else if now.since(conn.progress_at) >= limit {
-            if conn.state == State::Closing {
-                self.finish(id, Reason::SlowPeer, true);
-            } else {
-                self.close(id, Reason::SlowPeer);
-            }
-            return;
-        }
-        let at = (now + interval).min(conn.progress_at + limit);
-        conn.progress_timer = Some(self.timers.arm(at, Alarm::Progress(id)));
-    }
-
-    fn finish_when_closing(&mut self, id: ConnId) {
-        if self.conns.get(id).is_some_and(|conn| conn.state == State::Closing) {
-            self.finish_when_sent(id);
-        }
-    }
-
-    fn progress_interval(&self) -> std::time::Duration {
-        self.shared.settings.slow_peer / 4
     }
 
     /// Closes of relayed links are logged, with the shortened link id and nothing else of it.

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::http::Answer;
+use super::{http::Answer, progress::Watch};
 use crate::{
     dialect::{Kind, Opening, SpliceId},
     driver::HEADROOM,
@@ -116,16 +116,11 @@ pub struct Conn {
     pub(super) timer: Option<TimerId>,
     /// Armed while paced bytes of this source wait.
     pub(super) pace_timer: Option<TimerId>,
-    /// Armed while bytes wait for this destination.
-    pub(super) progress_timer: Option<TimerId>,
-    pub(super) opened_at: Time,
+    /// How it takes what waits for it, while that is looked at.
+    pub(super) watch: Option<Box<Watch>>,
     pub(super) ping_at: Time,
-    /// When this destination last made progress, while `progress_timer` is armed.
-    pub(super) progress_at: Time,
     /// Bytes that the kernel took.
     pub(super) sent: u64,
-    /// Bytes acknowledged when last looked.
-    pub(super) acked: u64,
     /// The newest ping's answer, while the connection cannot take it.
     pub(super) pong: Option<Box<Control>>,
     pub(super) unread: Option<Box<Unread>>,
@@ -142,6 +137,8 @@ pub struct Conn {
 pub struct Guest {
     /// What the dialect was told.
     pub(super) opening: Opening,
+    /// When it was upgraded.
+    pub(super) opened_at: Time,
     /// The shard it is about to move to, with the message that names its key.
     pub(super) moving: Option<Moving>,
 }
@@ -184,12 +181,9 @@ impl Conn {
             splice: None,
             timer: None,
             pace_timer: None,
-            progress_timer: None,
-            opened_at: now,
+            watch: None,
             ping_at: now,
-            progress_at: now,
             sent: 0,
-            acked: 0,
             pong: None,
             unread: None,
             gathered: None,
@@ -313,4 +307,4 @@ impl Conns {
 
 /// A connection costs its share of the memory that a box of sessions is bought for (DESIGN section 6: 512 B
 /// all in).
-const _: () = assert!(size_of::<Conn>() <= 256);
+const _: () = assert!(size_of::<Conn>() <= 192);

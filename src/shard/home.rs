@@ -31,7 +31,6 @@ pub struct Traveller {
     moving: Moving,
     inbound: Inbound,
     unread: Option<Box<Unread>>,
-    opened_at: Time,
     ping_at: Time,
     awaiting_pong: bool,
     counted: bool,
@@ -200,7 +199,6 @@ impl Traveller {
             moving,
             inbound: conn.inbound,
             unread: conn.unread,
-            opened_at: conn.opened_at,
             ping_at: conn.ping_at,
             awaiting_pong: conn.awaiting_pong,
             counted: conn.counted,
@@ -211,7 +209,7 @@ impl Traveller {
     fn settle_in(self, id: ConnId) -> (Conn, Moving) {
         let mut guest = self.guest;
         guest.opening.moves += 1;
-        let mut conn = Conn::new(id, guest.opening.ip, self.opened_at);
+        let mut conn = Conn::new(id, guest.opening.ip, guest.opened_at);
         conn.state = State::Open;
         conn.kind = self.kind;
         conn.inbound = self.inbound;

@@ -156,9 +156,8 @@ impl<D: Driver> Shard<D> {
         conn.state = State::Open;
         conn.kind = kind;
         conn.ip = ip;
-        conn.opened_at = now;
         conn.ping_at = now + interval;
-        conn.guest = Some(Box::new(Guest { opening: opening.clone(), moving: None }));
+        conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
         self.carry_out();
@@ -202,6 +201,7 @@ impl<D: Driver> Shard<D> {
         conn.state = State::Answering;
         conn.answer = Answer { keep_alive, head_only };
         if !self.gather_stats(id) {
+            self.counters.refused.count(Reason::Overloaded);
             self.respond(id, 503, &[JSON], br#"{"error":"overloaded"}"#, keep_alive, head_only);
         }
     }

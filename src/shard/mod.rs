@@ -16,6 +16,7 @@ pub mod home;
 mod http;
 pub mod mail;
 mod messages;
+mod progress;
 mod pump;
 pub mod shared;
 mod view;

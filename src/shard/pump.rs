@@ -289,8 +289,9 @@ impl<D: Driver> Shard<D> {
     pub(super) fn pump_read(&mut self, id: ConnId) -> Option<Read> {
         let conn = self.conns.get_mut(id)?;
         if conn.splicing == Splicing::Stopping && conn.mode == Mode::Off && conn.unread_len() == 0 {
-            let large = conn.inbound.frame_left() >= PIPE_BYTES_MIN;
-            conn.splicing = if large { Splicing::Yes } else { Splicing::No };
+            // What came meanwhile may have ended the frame that was offered and begun one with a mask.
+            let may_pipe = conn.inbound.is_spliceable(PIPE_BYTES_MIN);
+            conn.splicing = if may_pipe { Splicing::Yes } else { Splicing::No };
         }
         if conn.splicing == Splicing::Yes {
             self.pipe(id);
@@ -380,6 +381,6 @@ impl<D: Driver> Shard<D> {
 /// The most that is set free of what was set aside before the other direction has its turn.
 const SLICE_BYTES_MAX: usize = 64 * 1024;
 /// Less than this left of a frame is not worth turning receiving off for.
-const PIPE_BYTES_MIN: u64 = 64 * 1024;
+const PIPE_BYTES_MIN: usize = 64 * 1024;
 /// The most that is moved at once: the capacity of a pipe.
 const PIPE_BYTES_MAX: u64 = 256 * 1024;

@@ -120,3 +120,32 @@ impl Shared {
 
 /// A shard that has not turned for this long fails `/ready` (DESIGN, "Rules that keep it true").
 const STALL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::AllowList;
+
+    #[test]
+    fn a_shard_that_has_not_turned_for_five_seconds_is_stalled() {
+        let settings = Settings {
+            handshake_timeout: STALL,
+            role_timeout: STALL,
+            ping_interval: STALL,
+            slow_peer: STALL,
+            splice_bytes_min: 0,
+            outbox_bytes_max: 0,
+            connections_max: 0,
+            connections_per_ip_max: 0,
+            trust_proxy: false,
+            stats: StatsAccess::Public,
+        };
+        let shared = Shared::new(settings, SharedPolicy::new(0, AllowList::default()), 2, Time(0));
+        let now = Time(0) + Duration::from_secs(60);
+        shared.pulse(0, now - STALL);
+        shared.pulse(1, now - STALL - Duration::from_micros(1));
+        assert_eq!(shared.stalled(now), [1]);
+        shared.pulse(1, now);
+        assert!(shared.stalled(now).is_empty());
+    }
+}

@@ -46,8 +46,9 @@ impl<D: Driver> Shard<D> {
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get(id) else { continue };
             view.unread_bytes += conn.unread_len();
-            let has_deadline =
-                conn.timer.is_some() || (conn.state == State::Closing && conn.progress_timer.is_some());
+            let has_deadline = conn.timer.is_some()
+                || (conn.state == State::Closing
+                    && conn.watch.as_ref().is_some_and(|watch| watch.timer.is_some()));
             if !has_deadline {
                 view.without_deadline.push(id);
             }

@@ -41,6 +41,8 @@ pub struct Client {
     wire: Option<Wire>,
     leg: Option<Leg>,
     text: Vec<u8>,
+    /// When the address was last asked for.
+    asked_at: Time,
     /// Introductions that it will still ask for.
     rounds: u32,
     /// A code may end this socket that only its own doing explains.
@@ -58,6 +60,7 @@ impl Client {
             wire: None,
             leg: None,
             text: Vec::new(),
+            asked_at: Time(0),
             rounds,
             at_fault: false,
             linked: 0,
@@ -183,6 +186,13 @@ impl Client {
             false => scene.addresses[scene.dice.below(scene.addresses.len())].clone(),
         };
         self.say(json!({"type": "resolve", "address": address}), scene);
+        // What follows travels with the message.
+        if let Some(wire) = &mut self.wire
+            && scene.dice.chance(scene.manners.ping)
+        {
+            wire.send_ping(scene.dice);
+        }
+        self.asked_at = scene.at();
         self.stage = Stage::Resolving;
     }
 
@@ -248,7 +258,9 @@ impl Client {
             (Some(1001), _) => scene.stopping,
             (Some(1000), stage) => *stage == Stage::Leaving,
             (Some(4003 | 4004), stage) => matches!(stage, Stage::Introduced(_) | Stage::Leaving),
-            // Too many dial-backs, no role in time, over the budget: a matter of the run's settings.
+            // No role in time is for those who were answered, and answered again, that no one is there.
+            (Some(4000), Stage::Resolving) => scene.at().since(self.asked_at) < ANSWERED || !scene.strict,
+            // Over the budget: a matter of the run's settings.
             (Some(4000 | 4002), _) => true,
             (Some(1013), _) => scene.may_overload,
             (Some(1002), _) => self.at_fault,
@@ -317,3 +329,6 @@ impl Client {
         };
     }
 }
+
+/// How long an answer may take where nothing breaks.
+const ANSWERED: Duration = Duration::from_secs(20);

@@ -5,7 +5,8 @@
 //! connections is random. Never completes what the network has not done.
 
 use super::{
-    driver::{Accepting, Ready, ShutDown, SimDriver},
+    conns::{Accepting, Ready, ShutDown},
+    driver::SimDriver,
     network::Found,
 };
 use crate::{

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    leg::{HOST, Leg},
+    dial_back::DialBack,
+    leg::Leg,
     manners::Scene,
-    truth::Excuse,
     wire::{self, Incoming, Wire},
 };
 use crate::{dialect::link::PATH, time::Time};
@@ -48,23 +48,13 @@ struct Control {
     next: usize,
     /// The time stamp of the last register.
     stamp: u64,
-    /// A register was granted.
-    registered: bool,
+    /// A register came too late.
+    stale: bool,
     leaving: bool,
     /// Another socket of ours takes its addresses over.
     superseded: bool,
     at_fault: bool,
     over: bool,
-}
-
-/// A socket that answers one client.
-#[derive(Debug)]
-struct DialBack {
-    link: String,
-    wire: Option<Wire>,
-    leg: Option<Leg>,
-    text: Vec<u8>,
-    dismissed: bool,
 }
 
 impl Identity {
@@ -179,7 +169,7 @@ impl Host {
         for dial_back in &mut self.dial_backs {
             moved |= dial_back.step(scene);
         }
-        self.dial_backs.retain(|dial_back| dial_back.wire.is_some() || dial_back.leg.is_some());
+        self.dial_backs.retain(|dial_back| !dial_back.is_gone());
         moved
     }
 
@@ -195,7 +185,7 @@ impl Host {
             text: Vec::new(),
             next: 0,
             stamp,
-            registered: false,
+            stale: false,
             leaving: false,
             superseded: false,
             at_fault: false,
@@ -266,7 +256,7 @@ impl Control {
                     Some(1001) => scene.stopping,
                     Some(4005) => self.superseded,
                     // A socket whose only register came too late has no role, and not for long.
-                    Some(4000) => self.at_fault || !self.registered || !scene.strict,
+                    Some(4000) => self.at_fault || self.stale || !scene.strict,
                     // Over the budget; a wall clock that jumped.
                     Some(4002 | 4007) => true,
                     Some(1013) => scene.may_overload,
@@ -301,7 +291,6 @@ impl Control {
             Some("registered") => {
                 assert!(identities.iter().any(|identity| message["address"] == identity.address));
                 self.next += 1;
-                self.registered = true;
                 if self.next < identities.len() && !self.leaving {
                     self.register(&identities[self.next], scene);
                 }
@@ -312,7 +301,10 @@ impl Control {
             }
             Some("usage") => assert!(message["connections"].is_array()),
             // A socket that is being superseded may ask after the one that supersedes it.
-            Some("error") if message["error"] == "register_stale" => self.next += 1,
+            Some("error") if message["error"] == "register_stale" => {
+                self.next += 1;
+                self.stale = true;
+            }
             other => panic!("{other:?} on a control socket"),
         }
     }
@@ -333,102 +325,5 @@ impl Control {
     fn finish(&mut self, scene: &mut Scene<'_>) {
         scene.network.peer_close(self.wire.stream, false);
         self.over = true;
-    }
-}
-
-impl DialBack {
-    fn new(peer: SocketAddr, link: String, scene: &mut Scene<'_>) -> Option<DialBack> {
-        let mut wire = Wire::new(scene.network.connect(peer)?, PATH, scene.manners.zero_mask);
-        wire.send_text(&json!({"type": "accept", "linkId": link}).to_string(), scene.dice);
-        Some(DialBack { link, wire: Some(wire), leg: None, text: Vec::new(), dismissed: false })
-    }
-
-    fn step(&mut self, scene: &mut Scene<'_>) -> bool {
-        let mut moved = false;
-        if let Some(wire) = &mut self.wire {
-            let incoming = wire.receive(scene.network, usize::MAX, scene.dice);
-            moved |= !incoming.is_empty();
-            for incoming in incoming {
-                match &mut self.leg {
-                    Some(leg) => leg.take(incoming, scene),
-                    None => self.take(incoming, scene),
-                }
-            }
-        }
-        if let Some(wire) = &mut self.wire {
-            moved |= wire.flush(scene.network, scene.dice);
-        }
-        if let Some(leg) = &mut self.leg {
-            moved |= leg.step(scene);
-            if leg.is_gone() {
-                self.leg = None;
-            }
-        }
-        moved
-    }
-
-    fn take(&mut self, incoming: Incoming, scene: &mut Scene<'_>) {
-        match incoming {
-            Incoming::Upgraded => (),
-            // A close of ours may cross anything, payload too.
-            Incoming::Data { .. } if self.dismissed => (),
-            Incoming::Data { payload, last, .. } => {
-                self.text.extend(payload);
-                if !last {
-                    return;
-                }
-                let message: Value = serde_json::from_slice(&self.text).expect("a control message is JSON");
-                match message["type"].as_str() {
-                    Some("relaying") => {
-                        assert_eq!(message["linkId"], self.link);
-                        let wire = self.wire.take().expect("a message came on it");
-                        self.leg = Some(Leg::new(wire, self.link.clone(), HOST, scene));
-                    }
-                    Some("error") => {
-                        // The client did not wait.
-                        assert_eq!(message["error"], "unknown_link");
-                        self.leave(scene);
-                    }
-                    other => panic!("{other:?} on a dial-back"),
-                }
-            }
-            Incoming::Close(code) => {
-                let explained = match code {
-                    Some(4000 | 4002 | 4003 | 4004) => true,
-                    Some(1013) => scene.may_overload,
-                    _ => scene.stopping || self.dismissed,
-                };
-                assert!(explained, "close {code:?} on a dial-back");
-                self.leave(scene);
-            }
-            Incoming::Refused(status) => {
-                assert!(status == 503 && scene.stopping, "upgrade refused with {status}");
-                self.finish(scene);
-            }
-            Incoming::Ended | Incoming::Reset => {
-                let explained = self.dismissed || scene.stopping || !scene.strict;
-                assert!(explained, "{incoming:?} on a dial-back");
-                self.finish(scene);
-            }
-        }
-    }
-
-    fn leave(&mut self, scene: &mut Scene<'_>) {
-        if let Some(leg) = &mut self.leg {
-            leg.leave(scene);
-        } else if let Some(wire) = &mut self.wire
-            && !self.dismissed
-        {
-            self.dismissed = true;
-            scene.excuse(&self.link, Excuse::Closed);
-            wire.send_close(1000, scene.dice);
-        }
-    }
-
-    fn finish(&mut self, scene: &mut Scene<'_>) {
-        if let Some(wire) = self.wire.take() {
-            scene.excuse(&self.link, Excuse::Broken);
-            scene.network.peer_close(wire.stream, false);
-        }
     }
 }

@@ -51,6 +51,8 @@ pub struct Leg {
     /// We broke the rules: the relay may close us for it.
     at_fault: bool,
     last_written: Time,
+    /// When it vanished.
+    last_seen: Time,
 }
 
 impl Leg {
@@ -71,6 +73,7 @@ impl Leg {
             paused_until: Time(0),
             at_fault: false,
             last_written: scene.at(),
+            last_seen: scene.at(),
         }
     }
 
@@ -89,9 +92,10 @@ impl Leg {
         &self.link
     }
 
-    /// Nothing of ours is left to send.
+    /// Nothing of ours is left to send or to be answered.
     pub fn has_said_everything(&self) -> bool {
-        self.message.is_none() && self.payload_left == 0 && self.wire.backlog() == 0
+        let sent = self.message.is_none() && self.payload_left == 0 && self.wire.backlog() == 0;
+        sent && self.wire.is_answered()
     }
 
     /// When it goes on by itself.
@@ -109,7 +113,9 @@ impl Leg {
     /// One step. Returns whether anything moved.
     pub fn step(&mut self, scene: &mut Scene<'_>) -> bool {
         if self.mood == Mood::Vanished && scene.network.is_abandoned(self.wire.stream) {
-            // The relay found out.
+            // The relay found out, and in time.
+            let took = scene.at().since(self.last_seen);
+            assert!(took < FOUND_OUT || !scene.strict || scene.paced, "gone for {took:?} without notice");
             self.go(scene, false);
         }
         if matches!(self.mood, Mood::Gone | Mood::Vanished) {
@@ -227,7 +233,7 @@ impl Leg {
     /// What peers do besides talking.
     fn wander(&mut self, scene: &mut Scene<'_>) {
         let manners = scene.manners;
-        if scene.dice.chance(manners.ping) {
+        if self.wire.backlog() <= manners.backlog_bytes && scene.dice.chance(manners.ping) {
             self.wire.send_ping(scene.dice);
         }
         if scene.dice.chance(manners.pause) {
@@ -247,6 +253,7 @@ impl Leg {
             self.go(scene, true);
         } else if scene.dice.chance(manners.vanish) {
             scene.excuse(&self.link, Excuse::Broken);
+            self.last_seen = scene.at();
             self.mood = Mood::Vanished;
         } else if scene.dice.chance(manners.misbehave) {
             self.misbehave(scene);
@@ -297,5 +304,8 @@ impl Leg {
     }
 }
 
+/// A missed pong takes two intervals, a shut window that keeps the ping waiting the time of a slow peer, a pause of
+/// ours before it some more.
+const FOUND_OUT: Duration = Duration::from_secs(140);
 /// A pause that no deadline of the relay minds: shorter than a ping's.
 const PATIENCE: Duration = Duration::from_secs(10);

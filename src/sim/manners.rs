@@ -49,8 +49,8 @@ impl Manners {
     /// The manners of a run.
     pub fn draw(dice: &mut Dice) -> Manners {
         let mut rate = |most: usize| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
-        let (fragment, ping, pause, sip) = (rate(900_000), rate(50_000), rate(5_000), rate(900_000));
-        let (close, end, reset, vanish) = (rate(3_000), rate(1_000), rate(1_000), rate(500));
+        let (fragment, ping, pause, sip) = (rate(900_000), rate(300_000), rate(5_000), rate(900_000));
+        let (close, end, reset, vanish) = (rate(3_000), rate(3_000), rate(1_000), rate(500));
         let (misbehave, take_over, ask) = (rate(500), rate(1_000), rate(20_000));
         // Few runs have frames so large that they leave by a pipe; those are made of them.
         let bulky = dice.chance(150_000);
@@ -76,6 +76,7 @@ impl Manners {
     /// The same peers without any wish to leave or to be difficult.
     pub fn calm(&self) -> Manners {
         Manners {
+            ping: 0,
             pause: 0,
             close: 0,
             end: 0,
@@ -103,6 +104,8 @@ pub struct Scene<'a> {
     pub addresses: &'a [String],
     /// Nothing but the peers themselves can end a link: no resets, no stalls, no jumps of the clock.
     pub strict: bool,
+    /// Links have a rate: a socket that waits for it is not read, and so not judged.
+    pub paced: bool,
     /// A move between shards may fail: the relay turns a client away for it.
     pub may_overload: bool,
     /// The relay has been told to stop.

@@ -11,6 +11,8 @@
 
 pub mod client;
 mod collect;
+mod conns;
+mod dial_back;
 pub mod dice;
 pub mod driver;
 pub mod faults;
@@ -23,6 +25,7 @@ mod pool;
 pub mod run;
 pub mod settings;
 pub mod stranger;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub mod truth;

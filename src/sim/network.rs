@@ -7,58 +7,16 @@
 
 use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc, time::Duration};
 
+pub use super::stream::{Found, StreamId};
 use super::{
     dice::Dice,
     faults::{Faults, Terrain},
+    stream::{Flow, Stream},
 };
 use crate::time::{Now, Time};
 
 /// The network as the drivers and the peers of one run share it.
 pub type Shared = Rc<RefCell<Network>>;
-
-/// One stream, for the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub struct StreamId(usize);
-
-/// What reading a stream found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
-    /// This many bytes.
-    Bytes(usize),
-    /// Nothing yet.
-    Nothing,
-    /// The other end sends no more.
-    End,
-    /// The stream was reset.
-    Reset,
-}
-
-/// One direction of a stream.
-#[derive(Debug, Default)]
-struct Flow {
-    bytes: VecDeque<u8>,
-    /// A FIN follows the bytes.
-    ended: bool,
-    /// Nothing more is taken until then.
-    shut_until: Time,
-    /// Bytes that left it at the receiver's end.
-    delivered: u64,
-}
-
-#[derive(Debug)]
-struct Stream {
-    peer: SocketAddr,
-    to_relay: Flow,
-    to_peer: Flow,
-    window: usize,
-    /// Descriptors of this stream that shards hold, or the post.
-    relay_ends: u32,
-    /// The peer still holds its end.
-    peer_open: bool,
-    reset: bool,
-    /// The network reset it, not one of its ends.
-    by_fault: bool,
-}
 
 #[derive(Debug)]
 struct Post {
@@ -409,21 +367,5 @@ impl Network {
     /// Streams of which the relay still holds an end.
     pub fn held_by_relay(&self) -> usize {
         self.streams.iter().filter(|stream| stream.relay_ends > 0).count()
-    }
-}
-
-impl Flow {
-    fn push(&mut self, bytes: &[u8], window: usize, now: Time) -> usize {
-        if self.ended || self.shut_until > now {
-            return 0;
-        }
-        let count = bytes.len().min(window.saturating_sub(self.bytes.len()));
-        self.bytes.extend(&bytes[..count]);
-        count
-    }
-
-    fn take(&mut self, count: usize) -> impl Iterator<Item = u8> {
-        self.delivered += count as u64;
-        self.bytes.drain(..count)
     }
 }

@@ -77,6 +77,7 @@ pub struct Run {
     /// Longest step, microseconds.
     step_us: usize,
     strict: bool,
+    paced: bool,
     may_overload: bool,
     stopping: bool,
     steps: u64,
@@ -138,6 +139,7 @@ impl Run {
             manners,
             idle: plan.idle,
             strict,
+            paced: plan.is_paced(),
             may_overload,
             stopping: false,
             steps: 0,
@@ -226,15 +228,26 @@ impl Run {
     /// What has to hold after every step.
     fn check(&mut self) {
         let mut forwarded = [0; 2];
-        for (number, shard) in self.shards.iter_mut().enumerate().filter(|(number, _)| self.running[*number])
-        {
+        for (number, shard) in self.shards.iter_mut().enumerate() {
             let snapshot = shard.snapshot();
             forwarded[CLIENT] += snapshot.from_client.bytes;
             forwarded[HOST] += snapshot.from_host.bytes;
+            if !self.running[number] {
+                continue;
+            }
             let view = shard.view();
             assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
             let waits = self.relay.mailboxes.waiting(number as u16) > 0;
             assert!(!waits || shard.driver().will_wake(), "mail of shard {number} waits for no one");
+        }
+        for side in [CLIENT, HOST] {
+            let (written, arrived) = self.truth.totals(side);
+            let accounted = forwarded[side];
+            let in_between = arrived <= accounted && accounted <= written;
+            assert!(
+                in_between,
+                "of {written} bytes written {accounted} are accounted, and {arrived} arrived"
+            );
         }
     }
 
@@ -267,9 +280,10 @@ impl Run {
             run.hosts.iter().all(Host::is_gone)
                 && run.clients.iter().all(Client::is_gone)
                 && run.strangers.iter().all(Stranger::is_gone)
-                && run.shards.iter().all(|shard| shard.view().is_idle())
+                && run.shards.iter().all(|shard| shard.view().connections == 0)
         });
         for shard in &mut self.shards {
+            assert!(shard.view().is_idle(), "more than the shard itself is left: {:?}", shard.view());
             let snapshot = shard.snapshot();
             let links = snapshot.links;
             assert_eq!((links.introduced, links.pending, links.relaying), (0, 0, 0), "links are counted");
@@ -303,7 +317,9 @@ impl Run {
 
     fn until(&mut self, what: &str, within: Duration, holds: impl Fn(&Run) -> bool) {
         let deadline = self.network.borrow().now().at + within;
+        let steps_max = self.steps + STEPS_MAX;
         while !holds(self) {
+            assert!(self.steps < steps_max, "much happens and nothing comes of it: {what}");
             assert!(self.network.borrow().now().at < deadline, "not within {within:?}: {what}");
             self.step();
         }
@@ -337,6 +353,7 @@ impl Run {
             manners: &self.manners,
             addresses: &self.addresses,
             strict: self.strict,
+            paced: self.paced,
             may_overload: self.may_overload,
             stopping: self.stopping,
             idle: self.idle,
@@ -352,6 +369,9 @@ struct Peers<'a> {
     clients: &'a mut [Client],
     strangers: &'a mut [Stranger],
 }
+
+/// Steps in which whatever is waited for has to come about, however short they are.
+const STEPS_MAX: u64 = 1_000_000;
 
 /// Every peer has an address of its own.
 fn address(kind: u8, number: usize) -> SocketAddr {

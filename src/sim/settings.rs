@@ -54,7 +54,7 @@ impl Plan {
             hosts: dice.between(1, 4),
             clients: dice.between(1, 12),
             strangers: dice.below(4),
-            idle: Duration::from_secs(dice.between(60, 300) as u64),
+            idle: Duration::from_secs(dice.between(60, 400) as u64),
             rates,
             per_minute: if dice.chance(800_000) { 0 } else { dice.between(5, 60) as u32 },
             settings: Settings {
@@ -71,6 +71,11 @@ impl Plan {
             },
             hash_key,
         }
+    }
+
+    /// Whether links have a rate.
+    pub fn is_paced(&self) -> bool {
+        !self.rates.is_unlimited()
     }
 
     /// What the shards share.

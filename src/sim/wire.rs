@@ -89,6 +89,11 @@ impl Wire {
         self.out.len()
     }
 
+    /// Whether the newest of our pings is answered; older ones may be passed over.
+    pub fn is_answered(&self) -> bool {
+        self.pings.is_empty()
+    }
+
     /// Whether nothing more can come.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over

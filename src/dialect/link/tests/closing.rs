@@ -203,6 +203,18 @@ fn a_closed_link_whose_last_end_takes_nothing_is_cut_when_it_is_idle() {
 }
 
 #[test]
+fn a_link_that_was_cut_is_not_cut_again() {
+    on_one_and_four_shards(|net| {
+        let (scene, end) = joined(net, 1);
+        net.closes_wait = true;
+        net.close(end, Reason::SlowPeer);
+        assert_eq!(net.timers_armed(), 0);
+        net.advance(Duration::from_secs(301));
+        assert_eq!(net.closed(scene.client), Some(Reason::SlowPeer));
+    });
+}
+
+#[test]
 fn a_role_cannot_be_used_after_its_close() {
     on_one_and_four_shards(|net| {
         let scene = introduced(net, 1);
