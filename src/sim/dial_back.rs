@@ -89,7 +89,7 @@ impl DialBack {
             Incoming::Close(code) => {
                 let explained = match code {
                     Some(4000) => !scene.strict,
-                    Some(4002 | 4003 | 4004) => true,
+                    Some(4002..=4004) => true,
                     Some(1013) => scene.may_overload,
                     _ => scene.stopping || self.dismissed,
                 };
