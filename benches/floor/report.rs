@@ -61,7 +61,9 @@ pub fn print_header(cores: Cores, sizes: &Sizes, rounds: usize) {
     println!("commit   {}, {}", commit.trim(), date.trim());
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let before = load.split(' ').next().unwrap_or_default();
-    println!("load     {before} before the run: where others compete for the cores, costs rise and ratios draw together");
+    println!(
+        "load     {before} before the run: where others compete for the cores, costs rise and ratios draw together"
+    );
     println!("cores    server on {}, generator on {}", cores.server, cores.generator);
     println!(
         "rounds   {rounds} of {:?} after {:?}, the subjects in turn in each round",
