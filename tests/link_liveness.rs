@@ -135,6 +135,36 @@ fn a_socket_that_pacing_does_not_read_is_not_judged_by_its_pongs() {
 }
 
 #[test]
+fn a_socket_that_back_pressure_does_not_read_is_not_judged_by_its_pongs() {
+    every_cell(|cell| {
+        let relay = cell
+            .setup()
+            .flag("--ping-interval", "1s")
+            .flag("--send-buffer", "64KiB")
+            .flag("--receive-buffer", "64KiB")
+            .start();
+        let mut host = Host::register(&relay);
+        let mut link: Link<Raw> = host.join_ends(Raw::narrow(&relay), Raw::narrow(&relay));
+        // The client is pinged while it is read, and its answer comes behind a long message.
+        link.client.answers_pings = false;
+        while link.client.pings == 0 {
+            assert_eq!(link.client.hear(MS(50)), Heard::Nothing);
+        }
+        let payload = vec![9; 4_000_000];
+        let bytes = [wire::message(wire::BINARY, &payload), wire::message(wire::PONG, b"")].concat();
+        let mut writer = link.client.writer();
+        let sender = thread::spawn(move || writer.write_all(&bytes));
+        // Its host takes nothing for several times the interval.
+        thread::sleep(4 * SECOND);
+        link.client.answers_pings = true;
+        let Heard::Binary(arrived) = link.host.hear(PATIENCE) else { panic!("not the message") };
+        assert!(arrived == payload, "the message arrived changed");
+        sender.join().expect("no panic").expect("the relay took it all");
+        link.check();
+    });
+}
+
+#[test]
 fn a_peer_that_takes_nothing_is_cut_with_its_link() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_SLOW_PEER_SEC", 2).start();

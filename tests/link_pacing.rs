@@ -217,18 +217,54 @@ fn bytes_that_pacing_holds_keep_the_link_alive() {
 }
 
 #[test]
-fn what_was_received_before_a_close_is_paid_for_and_delivered() {
+fn what_was_received_before_an_end_went_is_paid_for_and_delivered() {
     every_cell(|cell| {
-        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 50_000).start();
-        let (_host, mut link) = Link::<Raw>::new(&relay);
-        let started = Instant::now();
-        // A burst of 100 kB, then three seconds' worth.
-        link.client.write(&wire::message(wire::TEXT, &[b'x'; 250_000]));
-        link.client.write(&wire::message(wire::CLOSE, &wire::close_payload(1000, b"done")));
-        assert_eq!(link.host.hear(PATIENCE), Heard::Text("x".repeat(250_000)));
-        assert_within("took", started.elapsed(), Duration::from_millis(2700)..=Duration::from_secs(10));
-        link.host.expect_closed(4003);
-        assert_eq!(link.client.hear(PATIENCE), Heard::Closed(1000, String::new()), "the close is echoed");
+        // A burst of two seconds' worth, then what is left of the message.
+        for (rate, seconds, goodbye) in [(50_000, 1, false), (50_000, 2, true), (400_000, 2, false)] {
+            let relay = cell.setup().env("LINK_RELAY_MAX_BPS", rate).start();
+            let (_host, mut link) = Link::<Raw>::new(&relay);
+            let len = rate * (2 + seconds as usize);
+            let started = Instant::now();
+            let mut bytes = wire::message(wire::TEXT, &vec![b'x'; len]);
+            if goodbye {
+                bytes.extend(wire::message(wire::CLOSE, &wire::close_payload(1000, b"done")));
+            }
+            link.client.write(&bytes);
+            if !goodbye {
+                link.client.finish();
+            }
+            assert_eq!(link.host.hear(PATIENCE), Heard::Text("x".repeat(len)));
+            let least = Duration::from_millis(seconds * 1000 - 200);
+            assert_within("took", started.elapsed(), least..=Duration::from_secs(seconds + 7));
+            link.host.expect_closed(4003);
+            if goodbye {
+                assert_eq!(
+                    link.client.hear(PATIENCE),
+                    Heard::Closed(1000, String::new()),
+                    "the close is echoed"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn an_end_does_not_overtake_the_last_bytes_that_are_not_paid_for() {
+    every_cell(|cell| {
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 400_000).start();
+        let mut host = Host::register(&relay);
+        // A little more than the burst, so that the rest and the end come in one go.
+        for over in 1..=20 {
+            let mut link: Link<Raw> = host.join(&relay);
+            let payload = vec![over as u8; 800_000 + over * 500];
+            link.client.write(&wire::message(wire::BINARY, &payload));
+            link.client.finish();
+            assert!(
+                link.host.hear(PATIENCE) == Heard::Binary(payload),
+                "not all, with {over} times 500 over"
+            );
+            link.host.expect_closed(4003);
+        }
     });
 }
 

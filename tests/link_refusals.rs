@@ -267,6 +267,33 @@ fn refuse_one_more(relay: &Relay, host: &mut Host) {
 }
 
 #[test]
+fn a_socket_that_would_move_again_and_again_is_refused() {
+    every_cell(|cell| {
+        let relay = cell.start();
+        let mut socket = relay.peer();
+        let mut answered = 0;
+        let moved_too_often = (0..60).any(|_| {
+            socket.tell(&json!({ "type": "resolve", "address": Keys::new().address }));
+            match socket.hear(PATIENCE) {
+                Heard::Closed(4002, _) => true,
+                Heard::Text(_) => {
+                    answered += 1;
+                    false
+                }
+                other => panic!("heard {other:?}"),
+            }
+        });
+        if cell.shards == 1 {
+            assert!(!moved_too_often, "there is nowhere to move");
+        } else {
+            assert!(moved_too_often, "sixty addresses, and no end of moves");
+            // A few in vain are everybody's right.
+            assert_within("answered before", answered, 5..=40);
+        }
+    });
+}
+
+#[test]
 fn requests_over_the_per_ip_budget_are_refused() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_IP_RATE_PER_MIN", 12).start();
@@ -277,7 +304,7 @@ fn requests_over_the_per_ip_budget_are_refused() {
             let mut socket = relay.peer();
             match n % 3 {
                 0 => socket.tell(&Keys::new().register(&relay.origin(), unix_ms())),
-                1 => socket.tell(&json!({ "type": "resolve", "address": format!("address {n}") })),
+                1 => socket.tell(&json!({ "type": "resolve", "address": Keys::new().address })),
                 _ => socket.tell(&json!({ "type": "register", "address": "x" })),
             }
             match socket.hear(PATIENCE) {
