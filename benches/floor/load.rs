@@ -8,6 +8,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -118,7 +119,32 @@ impl Load {
                 load.send_small(place)?;
             }
         }
+        if matches!(pattern, Pattern::Stream { .. }) {
+            load.fill()?;
+        }
         Ok(load)
+    }
+
+    /// Sends without reading until nothing more is taken: a stream starts with every buffer on the way full, and a
+    /// server that loses what its other side does not take is found out.
+    fn fill(&mut self) -> Result<(), String> {
+        let (mut quiet_rounds, began) = (0, Instant::now());
+        while quiet_rounds < 10 {
+            if began.elapsed() > PATIENCE {
+                return Err("the server takes without end what nobody reads".to_owned());
+            }
+            let before: Vec<(u32, usize)> = self.ends.iter().map(|end| (end.sent, end.taken)).collect();
+            for place in (0..self.ends.len()).filter(|place| is_client(*place)) {
+                self.send_large(place)?;
+            }
+            if self.ends.iter().zip(before).all(|(end, before)| (end.sent, end.taken) == before) {
+                quiet_rounds += 1;
+                thread::sleep(Duration::from_millis(5));
+            } else {
+                quiet_rounds = 0;
+            }
+        }
+        Ok(())
     }
 
     fn watch(&self, place: usize) -> std::io::Result<()> {

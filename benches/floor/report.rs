@@ -59,6 +59,11 @@ pub fn print_header(cores: Cores, sizes: &Sizes, rounds: usize) {
     let (commit, date) =
         (said("git", &["describe", "--always", "--dirty"]), said("date", &["-u", "+%F %H:%M UTC"]));
     println!("commit   {}, {}", commit.trim(), date.trim());
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let before = load.split(' ').next().unwrap_or_default();
+    println!(
+        "load     {before} before the run: where others compete for the cores, costs rise and ratios draw together"
+    );
     println!("cores    server on {}, generator on {}", cores.server, cores.generator);
     println!(
         "rounds   {rounds} of {:?} after {:?}, the subjects in turn in each round",

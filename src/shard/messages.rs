@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::{
     Shard,
-    conn::{Mode, Moving, State, Unread},
+    conn::{Mode, Moving, State},
+    input::Input,
 };
 use crate::{
     dialect::{Action, Cx, Event},
@@ -14,12 +15,6 @@ use crate::{
     proto::ws::{Control, Cursor, Payload, Step, outbound},
     reason::Reason,
 };
-
-/// Where input is: in the driver's memory, or set aside before.
-enum Input {
-    Chunk(Chunk),
-    Unread(Box<Unread>),
-}
 
 impl<D: Driver> Shard<D> {
     pub(super) fn on_received(&mut self, id: ConnId, chunk: Chunk, following: usize) {
@@ -80,22 +75,13 @@ impl<D: Driver> Shard<D> {
 
     /// Reads messages until the input ends or something else has to happen first; the rest is set aside.
     fn read_messages(&mut self, id: ConnId, mut input: Input) {
-        let (start, end) = match &mut input {
-            Input::Chunk(chunk) => (HEADROOM, HEADROOM + chunk.len()),
-            Input::Unread(unread) => {
-                let (buf, start) = unread.parts();
-                (start, buf.len())
-            }
-        };
+        let (start, end) = (input.start(), input.buf(&mut self.driver).len());
         let mut cursor = Cursor::at(start);
         while let Some(conn) = self.conns.get_mut(id) {
             if conn.state != State::Open || conn.held || conn.is_moving() {
                 break;
             }
-            let buf = match &mut input {
-                Input::Chunk(chunk) => &mut self.driver.bytes_mut(chunk)[..end],
-                Input::Unread(unread) => unread.parts().0,
-            };
+            let buf = input.buf(&mut self.driver);
             match conn.inbound.collect(buf, &mut cursor, CONTROL_MESSAGE_BYTES_MAX, &mut conn.gathered) {
                 Step::Empty => break,
                 Step::Ping(payload) => self.pong(id, payload),
@@ -303,9 +289,8 @@ impl<D: Driver> Shard<D> {
 
 /// A collected message's bytes, wherever they lie.
 fn payload_bytes<'a, D: Driver>(driver: &'a mut D, input: &'a mut Input, payload: &'a Payload) -> &'a [u8] {
-    match (payload, input) {
-        (Payload::Gathered(bytes), _) => bytes,
-        (Payload::Here(range), Input::Chunk(chunk)) => &driver.bytes_mut(chunk)[range.clone()],
-        (Payload::Here(range), Input::Unread(unread)) => &unread.parts().0[range.clone()],
+    match payload {
+        Payload::Gathered(bytes) => bytes,
+        Payload::Here(range) => &input.buf(driver)[range.clone()],
     }
 }

@@ -14,6 +14,7 @@ pub mod conn;
 mod gather;
 pub mod home;
 mod http;
+mod input;
 pub mod mail;
 mod messages;
 mod progress;

@@ -1,7 +1,7 @@
 //! Whether a peer takes what waits for it (link.md section 7, "Slow peer").
 //!
-//! Progress is a byte that the peer's TCP acknowledged, looked at by timer and only while bytes wait; a send that completed
-//! proves nothing, and a reader that drains slowly but keeps draining is never cut.
+//! Progress is a byte that the peer's TCP acknowledged, looked at by timer and only while bytes wait; a send that
+//! completed proves nothing, and a reader that drains slowly but keeps draining is never cut.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub(super) struct Acks {
 }
 
 impl<D: Driver> Shard<D> {
-    /// How far the peer's TCP has come since the last look; the first look counts as progress. `None` where the kernel does
-    /// not tell.
+    /// How far the peer's TCP has come since the last look; the first look counts as progress. `None` where the
+    /// kernel does not tell.
     pub(super) fn look_at_acks(&mut self, id: ConnId) -> Option<Acks> {
         let now = self.now.at;
         let acked = self.driver.acked_bytes(id)?;

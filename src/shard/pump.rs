@@ -8,10 +8,11 @@
 use super::{
     Shard,
     conn::{Mode, Splicing, State},
+    input::Input,
 };
 use crate::{
     dialect::{Event, SpliceId},
-    driver::{Chunk, Driver, HEADROOM, Read, SpliceIn},
+    driver::{Chunk, Driver, Read, SpliceIn},
     id::ConnId,
     limits::DIRECTION_BYTES_HIGH,
     pacing::Leg,
@@ -24,6 +25,13 @@ use crate::{
 enum Stop {
     Close(Option<u16>),
     Fault(Reason),
+}
+
+/// How far a run of the translation may go: see `Inbound::relay`.
+struct Limits {
+    following: usize,
+    budget: usize,
+    splice_min: usize,
 }
 
 /// What a run of the translation over some input came to.
@@ -78,32 +86,14 @@ impl<D: Driver> Shard<D> {
         if !self.takes_from(destination, id) {
             return self.driver.release(chunk);
         }
-        let end = HEADROOM + chunk.len();
         let splice_min = if may_splice { self.shared.settings.splice_bytes_min } else { 0 };
-        let mut cursor = Cursor::at(HEADROOM);
-        let mut stop = None;
-        let mut spliceable = false;
-        while let Some(conn) = self.conns.get_mut(id) {
-            let buf = &mut self.driver.bytes_mut(&chunk)[..end];
-            match conn.inbound.relay(buf, &mut cursor, following, usize::MAX, splice_min) {
-                Step::Empty | Step::Budget => break,
-                Step::Ping(payload) => self.pong(id, payload),
-                Step::Pong => conn.awaiting_pong = false,
-                Step::Spliceable => spliceable = true,
-                Step::Close(code) => {
-                    stop = Some(Stop::Close(code));
-                    break;
-                }
-                Step::Fault(reason) => {
-                    stop = Some(Stop::Fault(reason));
-                    break;
-                }
-                Step::Message { .. } | Step::TooLong => debug_assert!(false, "relaying collects nothing"),
-            }
+        let mut input = Input::Chunk(chunk);
+        let ran = self.translate(id, &mut input, Limits { following, budget: usize::MAX, splice_min });
+        if let Input::Chunk(chunk) = input {
+            self.driver.send_chunk(destination, chunk, ran.cursor.out.clone());
         }
-        self.driver.send_chunk(destination, chunk, cursor.out.clone());
-        self.account(id, splice, cursor.payload as u64, cursor.messages as u64);
-        self.after_run(id, Ran { cursor, stop, spliceable });
+        self.account(id, splice, ran.cursor.payload as u64, ran.cursor.messages as u64);
+        self.after_run(id, ran);
     }
 
     /// Forwards what was set aside, as far as the destination and the pacing let it.
@@ -130,12 +120,15 @@ impl<D: Driver> Shard<D> {
                     return self.wait_for_pace(id, at);
                 }
             };
-            let Some(mut unread) = self.conns.get_mut(id).and_then(|conn| conn.unread.take()) else { return };
-            let ran = self.run_unread(id, &mut unread, budget);
-            self.driver.send_bytes(destination, &unread.parts().0[ran.cursor.out.clone()]);
-            unread.advance_to(ran.cursor.read);
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.unread = Some(unread);
+            let Some(unread) = self.conns.get_mut(id).and_then(|conn| conn.unread.take()) else { return };
+            let mut input = Input::Unread(unread);
+            let ran = self.translate(id, &mut input, Limits { following: 0, budget, splice_min: 0 });
+            if let Input::Unread(mut unread) = input {
+                self.driver.send_bytes(destination, &unread.parts().0[ran.cursor.out.clone()]);
+                unread.advance_to(ran.cursor.read);
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.unread = Some(unread);
+                }
             }
             self.account(id, splice, ran.cursor.payload as u64, ran.cursor.messages as u64);
             if ran.stop.is_some() {
@@ -144,16 +137,19 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn run_unread(&mut self, id: ConnId, unread: &mut super::conn::Unread, budget: usize) -> Ran {
-        let (buf, start) = unread.parts();
-        let mut cursor = Cursor::at(start);
+    /// Turns input into frames for the other end, in place, and answers what is not for it.
+    fn translate(&mut self, id: ConnId, input: &mut Input, limits: Limits) -> Ran {
+        let Limits { following, budget, splice_min } = limits;
+        let mut cursor = Cursor::at(input.start());
         let mut stop = None;
+        let mut spliceable = false;
         while let Some(conn) = self.conns.get_mut(id) {
             let left = budget - cursor.payload;
-            match conn.inbound.relay(buf, &mut cursor, 0, left, 0) {
+            match conn.inbound.relay(input.buf(&mut self.driver), &mut cursor, following, left, splice_min) {
                 Step::Empty | Step::Budget => break,
                 Step::Ping(payload) => self.pong(id, payload),
                 Step::Pong => conn.awaiting_pong = false,
+                Step::Spliceable => spliceable = true,
                 Step::Close(code) => {
                     stop = Some(Stop::Close(code));
                     break;
@@ -162,12 +158,10 @@ impl<D: Driver> Shard<D> {
                     stop = Some(Stop::Fault(reason));
                     break;
                 }
-                Step::Spliceable | Step::Message { .. } | Step::TooLong => {
-                    debug_assert!(false, "neither asked for nor collected")
-                }
+                Step::Message { .. } | Step::TooLong => debug_assert!(false, "relaying collects nothing"),
             }
         }
-        Ran { cursor, stop, spliceable: false }
+        Ran { cursor, stop, spliceable }
     }
 
     /// Charges and counts what went to the destination.

@@ -144,6 +144,9 @@ impl Client {
             Stage::Away(at) if at <= scene.at() => self.connect(scene),
             Stage::Waiting(at) if at <= scene.at() => self.resolve(scene),
             Stage::Resolving | Stage::Waiting(_) | Stage::Introduced(_) => {
+                let waited = scene.at().since(self.asked_at);
+                let overdue = self.stage == Stage::Resolving && waited > ANSWERED && scene.strict;
+                assert!(!overdue, "resolve is not answered in {waited:?}");
                 if scene.dice.chance(scene.manners.close) {
                     self.leave(scene);
                 } else if scene.dice.chance(scene.manners.reset) {
@@ -331,4 +334,4 @@ impl Client {
 }
 
 /// How long an answer may take where nothing breaks.
-const ANSWERED: Duration = Duration::from_secs(20);
+pub(super) const ANSWERED: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! What the simulated driver keeps of each connection, and how it is found and dropped.
 //!
-//! Continues [`SimDriver`]. Promises that a stale name finds nothing, that what is dropped gives its receive buffers back,
-//! and that the buffers that are out can be told one by one.
+//! Continues [`SimDriver`]. Promises that a stale name finds nothing, that what is dropped gives its
+//! receive buffers back, and that the buffers that are out can be told one by one.
 
 use std::collections::VecDeque;
 

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::{
+    client::ANSWERED,
     leg::{HOST, Leg},
     manners::Scene,
     truth::Excuse,
     wire::{Incoming, Wire},
 };
-use crate::dialect::link::PATH;
+use crate::{dialect::link::PATH, time::Time};
 
 /// A socket that answers one client.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) struct DialBack {
     pub(super) leg: Option<Leg>,
     text: Vec<u8>,
     dismissed: bool,
+    asked_at: Time,
 }
 
 impl DialBack {
@@ -29,7 +31,14 @@ impl DialBack {
         if scene.dice.chance(scene.manners.ping) {
             wire.send_ping(scene.dice);
         }
-        Some(DialBack { link, wire: Some(wire), leg: None, text: Vec::new(), dismissed: false })
+        Some(DialBack {
+            link,
+            wire: Some(wire),
+            leg: None,
+            text: Vec::new(),
+            dismissed: false,
+            asked_at: scene.at(),
+        })
     }
 
     /// Whether it has no socket any more.
@@ -39,6 +48,9 @@ impl DialBack {
 
     pub(super) fn step(&mut self, scene: &mut Scene<'_>) -> bool {
         let mut moved = false;
+        let waited = scene.at().since(self.asked_at);
+        let overdue = self.leg.is_none() && !self.dismissed && waited > ANSWERED && scene.strict;
+        assert!(!overdue, "accept is not answered in {waited:?}");
         if let Some(wire) = &mut self.wire {
             let incoming = wire.receive(scene.network, usize::MAX, scene.dice);
             moved |= !incoming.is_empty();
@@ -89,7 +101,7 @@ impl DialBack {
             Incoming::Close(code) => {
                 let explained = match code {
                     Some(4000) => !scene.strict,
-                    Some(4002 | 4003 | 4004) => true,
+                    Some(4002..=4004) => true,
                     Some(1013) => scene.may_overload,
                     _ => scene.stopping || self.dismissed,
                 };

@@ -108,7 +108,7 @@ impl Terrain {
             // A readiness driver has one buffer, used for every read.
             buffers: if eager { 1 } else { dice.between(2, 32) },
             buffer_bytes: dice.between(64, 512) << dice.below(6),
-            pipes: if dice.chance(500_000) { dice.between(1, 4) } else { 0 },
+            pipes: if dice.chance(750_000) { dice.between(1, 4) } else { 0 },
             window: dice.between(256, 2048) << dice.below(7),
         }
     }

@@ -195,8 +195,10 @@ impl Leg {
                 if self.payload_left == 0 {
                     break;
                 }
+                let most = scene.manners.message_bytes_max.min(self.payload_left);
+                let large = scene.dice.chance(scene.manners.large);
                 // Empty messages are messages.
-                let len = scene.dice.size(scene.manners.message_bytes_max.min(self.payload_left)) - 1;
+                let len = if large { most } else { scene.dice.size(most) } - 1;
                 self.payload_left -= (len + 1).min(self.payload_left);
                 let text = scene.dice.chance(500_000);
                 scene.truth.link(&self.link).directions[self.side].begin(text, len as u64);

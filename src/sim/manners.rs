@@ -19,6 +19,8 @@ pub struct Manners {
     pub payload_bytes: usize,
     /// Bytes queued on a socket above which its peer writes no more.
     pub backlog_bytes: usize,
+    /// A message is of the largest kind.
+    pub large: u32,
     /// A frame's mask is all zeros.
     pub zero_mask: u32,
     /// A message is sent in several frames.
@@ -55,9 +57,10 @@ impl Manners {
         // Few runs have frames so large that they leave by a pipe; those are made of them.
         let bulky = dice.chance(150_000);
         Manners {
-            message_bytes_max: if bulky { 400_000 } else { dice.size(100_000) },
-            payload_bytes: if bulky { 800_000 } else { dice.between(1_000, 150_000) },
-            zero_mask: if bulky { 900_000 } else { 200_000 },
+            message_bytes_max: if bulky { 200_000 } else { dice.size(100_000) },
+            payload_bytes: if bulky { 1_500_000 } else { dice.between(1_000, 150_000) },
+            large: if bulky { 400_000 } else { 0 },
+            zero_mask: if bulky { 600_000 } else { 200_000 },
             backlog_bytes: dice.size(50_000),
             fragment,
             ping,

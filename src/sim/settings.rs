@@ -62,7 +62,7 @@ impl Plan {
                 role_timeout: Duration::from_secs(60),
                 ping_interval: Duration::from_secs(30),
                 slow_peer: Duration::from_secs(30),
-                splice_bytes_min: if dice.chance(500_000) { 0 } else { dice.size(100_000) },
+                splice_bytes_min: if dice.chance(250_000) { 0 } else { dice.size(100_000) },
                 outbox_bytes_max: dice.size(1 << 20),
                 connections_max: 0,
                 connections_per_ip_max: 0,
