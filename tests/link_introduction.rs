@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use support::{
     End, Heard, Host, Keys, Link, PATIENCE, Peer, Raw, assert_within, eventually, every_cell,
@@ -378,7 +380,29 @@ fn sockets_move_to_the_shard_that_is_home_to_what_they_name() {
             // to: at least one in eight of them has moved even if it spread them badly.
             assert_within("moves", moved, 9.0..=2.0 * 72.0);
         }
+        // Both ends of a link live on one shard: the one that says so when they close.
+        drop(links);
+        eventually("both ends of 24 links have closed", || {
+            let closes = shards_of_closes(&relay.log());
+            closes.len() == 24 && closes.values().all(|shards| shards.len() == 2)
+        });
+        let closes = shards_of_closes(&relay.log());
+        assert!(closes.values().all(|shards| shards[0] == shards[1]), "{closes:?}");
     });
+}
+
+/// For each link that closed, by the first characters of its id: the shards on which its ends did.
+fn shards_of_closes(log: &[String]) -> BTreeMap<String, Vec<String>> {
+    let field = |line: &str, name: &str| {
+        let rest = line.split_once(&format!("{name}="))?.1;
+        Some(rest.split(' ').next()?.trim_matches('"').to_owned())
+    };
+    let mut closes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in log.iter().filter(|line| line.contains("relayed link closes")) {
+        let (link, shard) = (field(line, " link"), field(line, " shard"));
+        closes.entry(link.expect("a link")).or_default().push(shard.expect("a shard"));
+    }
+    closes
 }
 
 /// The usage entries of links without a quota, by id.
