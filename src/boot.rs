@@ -38,6 +38,7 @@ use crate::{
 pub fn run(config: &Config) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     abort_on_panic();
+    process::avoid_huge_pages();
     let descriptors = process::raise_descriptor_limit().unwrap_or(0);
     let chosen = choose_driver(config)?;
     let addresses = claim(config)?;

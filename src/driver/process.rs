@@ -1,4 +1,4 @@
-//! What the process asks of the kernel beside sockets: signals, cores, the limit on descriptors.
+//! What the process asks of the kernel beside sockets: signals, cores, pages, the limit on descriptors.
 //!
 //! Signals are blocked in every thread and taken by `sigtimedwait`, never by a handler: a handler runs on any
 //! thread, and the descriptor it would write to means something else in a shard's private table.
@@ -78,6 +78,13 @@ pub fn pin(core: usize) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Keeps the process off transparent huge pages where the system gives them unasked (`enabled` set to `always`): a million
+/// small things on pages of 2 MiB leave most of each page empty. A kernel that refuses costs memory, nothing else.
+pub fn avoid_huge_pages() {
+    // SAFETY: the call names no memory.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
 /// Raises the soft limit on descriptors to the hard one; returns the limit that holds now.
