@@ -206,7 +206,7 @@ impl Control {
         if self.over {
             return true;
         }
-        if !self.leaving && self.next >= identities.len() {
+        if !self.leaving && !self.superseded && self.next >= identities.len() {
             if scene.dice.chance(scene.manners.ask) {
                 match scene.dice.chance(500_000) {
                     true => self.wire.send_text("{\"type\":\"getUsage\"}", scene.dice),
@@ -239,6 +239,8 @@ impl Control {
         calls: &mut Vec<String>,
     ) {
         match incoming {
+            // Upgraded so late, it would take the addresses back.
+            Incoming::Upgraded if self.superseded => self.leave(scene),
             Incoming::Upgraded => self.register(&identities[0], scene),
             Incoming::Data { text, payload, last } => {
                 assert!(text, "a control message is text");
@@ -256,7 +258,7 @@ impl Control {
                     Some(1001) => scene.stopping,
                     Some(4005) => self.superseded,
                     // A socket whose only register came too late has no role, and not for long.
-                    Some(4000) => self.at_fault || self.stale || !scene.strict,
+                    Some(4000) => self.at_fault || self.stale || self.superseded || !scene.strict,
                     // Over the budget; a wall clock that jumped.
                     Some(4002 | 4007) => true,
                     Some(1013) => scene.may_overload,
@@ -291,7 +293,7 @@ impl Control {
             Some("registered") => {
                 assert!(identities.iter().any(|identity| message["address"] == identity.address));
                 self.next += 1;
-                if self.next < identities.len() && !self.leaving {
+                if self.next < identities.len() && !self.leaving && !self.superseded {
                     self.register(&identities[self.next], scene);
                 }
             }

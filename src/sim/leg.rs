@@ -47,6 +47,8 @@ pub struct Leg {
     mood: Mood,
     message: Option<Message>,
     payload_left: usize,
+    /// Having said everything, it was decided to stay.
+    stays: bool,
     paused_until: Time,
     /// We broke the rules: the relay may close us for it.
     at_fault: bool,
@@ -70,6 +72,7 @@ impl Leg {
             mood: Mood::Talking,
             message: None,
             payload_left: scene.dice.size(scene.manners.payload_bytes),
+            stays: false,
             paused_until: Time(0),
             at_fault: false,
             last_written: scene.at(),
@@ -248,12 +251,15 @@ impl Leg {
                 scene.excuse(&self.link, Excuse::Broken);
             }
         }
-        if scene.dice.chance(manners.close) {
+        let just_said_everything = self.message.is_none() && self.payload_left == 0 && !self.stays;
+        if just_said_everything {
+            self.stays = !scene.dice.chance(manners.hang_up);
+        }
+        let hangs_up = just_said_everything && !self.stays;
+        if scene.dice.chance(manners.close) || hangs_up && scene.dice.chance(500_000) {
             self.leave(scene);
-        } else if scene.dice.chance(manners.end) {
-            self.seal(scene);
-            self.wire.shut_down(scene.network);
-            self.mood = Mood::Leaving;
+        } else if scene.dice.chance(manners.end) || hangs_up {
+            self.end(scene);
         } else if scene.dice.chance(manners.reset) {
             scene.excuse(&self.link, Excuse::Broken);
             self.go(scene, true);
@@ -264,6 +270,13 @@ impl Leg {
         } else if scene.dice.chance(manners.misbehave) {
             self.misbehave(scene);
         }
+    }
+
+    /// Leaves without one, behind everything that it wrote.
+    fn end(&mut self, scene: &mut Scene<'_>) {
+        self.seal(scene);
+        self.wire.shut_down(scene.network);
+        self.mood = Mood::Leaving;
     }
 
     /// Leaves with a close frame.

@@ -31,6 +31,8 @@ pub struct Manners {
     pub pause: u32,
     /// Bytes are received in small portions.
     pub sip: u32,
+    /// An end leaves as soon as it has said everything; per end.
+    pub hang_up: u32,
     /// A close frame is sent.
     pub close: u32,
     /// The stream is ended without one.
@@ -51,6 +53,7 @@ impl Manners {
     /// The manners of a run.
     pub fn draw(dice: &mut Dice) -> Manners {
         let mut rate = |most: usize| if dice.chance(500_000) { 0 } else { dice.size(most) as u32 };
+        let hang_up = rate(900_000);
         let (fragment, ping, pause, sip) = (rate(900_000), rate(300_000), rate(5_000), rate(900_000));
         let (close, end, reset, vanish) = (rate(3_000), rate(3_000), rate(1_000), rate(500));
         let (misbehave, take_over, ask) = (rate(500), rate(1_000), rate(20_000));
@@ -66,6 +69,7 @@ impl Manners {
             ping,
             pause,
             sip,
+            hang_up,
             close,
             end,
             reset,
@@ -76,11 +80,17 @@ impl Manners {
         }
     }
 
+    /// Whether messages are large enough to leave by a pipe.
+    pub fn are_bulky(&self) -> bool {
+        self.large > 0
+    }
+
     /// The same peers without any wish to leave or to be difficult.
     pub fn calm(&self) -> Manners {
         Manners {
             ping: 0,
             pause: 0,
+            hang_up: 0,
             close: 0,
             end: 0,
             reset: 0,

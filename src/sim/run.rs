@@ -91,9 +91,14 @@ impl Run {
     /// The run of a seed. `trace` prints what happens.
     pub fn new(seed: u64, trace: bool) -> Run {
         let mut dice = Dice::new(seed);
-        let faults = Faults::draw(&mut dice);
-        let terrain = Terrain::draw(&mut dice);
+        let mut faults = Faults::draw(&mut dice);
+        let mut terrain = Terrain::draw(&mut dice);
         let manners = Manners::draw(&mut dice);
+        if manners.are_bulky() {
+            // The delicate moment of a large frame is when its source stops being received.
+            faults.late_stop = faults.late_stop.max(300_000);
+            terrain.pipes = terrain.pipes.max(1);
+        }
         let plan = settings::Plan::draw(&mut dice);
         if trace {
             eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");

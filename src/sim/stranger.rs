@@ -142,7 +142,9 @@ impl Stranger {
 
     fn check(&self, found: Found, scene: &Scene<'_>) {
         let Kind::Request(path, expected) = self.kind else { return };
-        if found == Found::Reset && !scene.strict || scene.stopping {
+        // A clock that jumped may pass the deadline of a request that is on its way.
+        let cut_short = found == Found::Reset || self.response.is_empty();
+        if cut_short && !scene.strict || scene.stopping {
             return;
         }
         let response = str::from_utf8(&self.response).expect("a response is text");
