@@ -161,11 +161,12 @@ pub enum Completion {
         /// Which connection.
         conn: ConnId,
     },
-    /// The kernel took `bytes` more of what was queued on the connection.
+    /// The kernel took `bytes` more of what was queued on the connection. It may have taken none: whenever an
+    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left.
     Sent {
         /// Which connection.
         conn: ConnId,
-        /// How many bytes.
+        /// How many bytes; 0 where something waits and nothing of it was taken.
         bytes: usize,
     },
     /// Sending broke; what was queued is discarded. A receive may still deliver bytes and `Ended`.

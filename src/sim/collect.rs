@@ -69,10 +69,13 @@ impl SimDriver {
         if of.outbox.is_attempting() {
             return;
         }
+        let waited = of.outbox.held() > 0;
         let result = of.outbox.launch(&mut network.borrow_mut(), of.stream, pool.all(), due, back);
         let taken = if *eager { of.outbox.report(back) } else { 0 };
+        // Nothing of it was taken: that is told at once.
+        let waits = !waited && !of.outbox.is_attempting() && of.outbox.held() > 0;
         self.take_back();
-        if taken > 0 {
+        if taken > 0 || waits {
             self.ready.push_back(Ready::Done(Completion::Sent { conn, bytes: taken }));
         }
         if let Err(error) = result {

@@ -115,7 +115,11 @@ impl Leg {
         if self.mood == Mood::Vanished && scene.network.is_abandoned(self.wire.stream) {
             // The relay found out, and in time.
             let took = scene.at().since(self.last_seen);
-            assert!(took < FOUND_OUT || !scene.strict || scene.paced, "gone for {took:?} without notice");
+            assert!(
+                took < FOUND_OUT || !scene.strict || scene.paced,
+                "{:?} gone for {took:?} without notice",
+                self.wire.stream
+            );
             self.go(scene, false);
         }
         if matches!(self.mood, Mood::Gone | Mood::Vanished) {

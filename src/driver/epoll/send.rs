@@ -74,6 +74,7 @@ impl EpollDriver {
     pub(super) fn flush(&mut self, conn: ConnId) {
         let Some(state) = self.slots.get_mut(conn) else { return };
         let mut sent = 0;
+        let mut waits = false;
         let mut failure = None;
         while let Some(written) = write_front(state, &mut self.memory) {
             self.counters.syscalls += 1;
@@ -81,6 +82,7 @@ impl EpollDriver {
                 Ok(bytes) => sent += bytes,
                 Err(error) if is_not_now(&error) => {
                     state.writable = false;
+                    waits = true;
                     break;
                 }
                 Err(error) => {
@@ -96,7 +98,7 @@ impl EpollDriver {
             self.memory.hold(outbox);
         }
         self.memory.recycle(&mut state.outbox);
-        if sent > 0 {
+        if sent > 0 || waits {
             self.pending.push(Completion::Sent { conn, bytes: sent });
         }
         if let Some(error) = failure {

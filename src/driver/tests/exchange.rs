@@ -18,6 +18,7 @@ use crate::{
 on_both!(
     bytes_come_back_and_the_end_is_seen,
     a_stalled_reader_holds_heap_and_no_buffers,
+    a_send_of_which_nothing_is_taken_is_told,
     once_receives_at_most_what_was_asked,
     off_stops_and_says_so,
     a_reset_is_reported_while_off,
@@ -158,6 +159,31 @@ fn a_stalled_reader_holds_heap_and_no_buffers<D: Real>() {
     let (back, _sink) = reader.join().unwrap().unwrap();
     assert!(back == expected, "every byte, in order");
     drop(writer.join().unwrap().unwrap());
+    finish(driver);
+}
+
+/// Messages that the kernel takes whole, until it takes nothing of the next: the last thing told must not be that
+/// all is sent. Where in a message the kernel's memory ends is its own affair, so many lengths are tried.
+fn a_send_of_which_nothing_is_taken_is_told<D: Real>() {
+    let (mut driver, address) = driver::<D>();
+    for len in [1, 64, 512, 1000, 1024, 4096, 16_384, 32_768, 65_536] {
+        let (_sink, to) = connect(&mut driver, address);
+        let bytes = vec![7; len];
+        let mut waits = false;
+        let on = |driver: &mut D, waits: &mut bool, completion| match completion {
+            Completion::Sent { conn, .. } => *waits = driver.queued(conn) > 0,
+            other => panic!("{other:?}"),
+        };
+        while driver.held_bytes() == 0 {
+            for _ in 0..if len < 512 { 64 * 1024 / len } else { 1 } {
+                driver.send_bytes(to, &bytes);
+            }
+            turn(&mut driver, |driver, completion| on(driver, &mut waits, completion));
+        }
+        turn(&mut driver, |driver, completion| on(driver, &mut waits, completion));
+        assert!(waits, "{} bytes of messages of {len} wait, and no one was told", driver.queued(to));
+        driver.close(to, true);
+    }
     finish(driver);
 }
 

@@ -150,7 +150,12 @@ impl UringDriver {
                     self.pending.push(Completion::Sent { conn, bytes });
                 }
             }
-            Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR | libc::ECANCELED) => state.stalled = true,
+            Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR | libc::ECANCELED) => {
+                state.stalled = true;
+                if operation == Sending::Attempt && is_open {
+                    self.pending.push(Completion::Sent { conn, bytes: 0 });
+                }
+            }
             Err(_) => return self.fail_sending(conn, -result),
         }
         if state.stalled {
@@ -170,6 +175,7 @@ impl UringDriver {
         let Some(state) = self.slots.get_mut(conn) else { return };
         let Some(outbox) = &mut state.outbox else { return };
         let mut sent = 0;
+        let mut waits = false;
         let mut failure = None;
         while let Some(Front::Pipe(pipe)) = outbox.front(&self.memory) {
             self.counters.syscalls += 1;
@@ -180,6 +186,7 @@ impl UringDriver {
                     sent += bytes;
                 }
                 Err(error) if is_not_now(&error) => {
+                    waits = true;
                     state.stalled = true;
                     state.sending = Sending::Room;
                     self.memory.hold(outbox);
@@ -194,7 +201,7 @@ impl UringDriver {
         }
         self.memory.recycle(&mut state.outbox);
         state.stalled &= state.outbox.is_some();
-        if sent > 0 {
+        if sent > 0 || waits {
             self.pending.push(Completion::Sent { conn, bytes: sent });
         }
         if let Some(error) = failure {
