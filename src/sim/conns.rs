@@ -73,6 +73,11 @@ impl Conn {
 }
 
 impl SimDriver {
+    /// The most that is queued on any connection, bytes.
+    pub fn longest_queue(&self) -> usize {
+        self.conns().map(|conn| conn.outbox.queued()).max().unwrap_or(0)
+    }
+
     /// Connections that are open.
     pub fn connections(&self) -> usize {
         self.slots.iter().filter(|slot| slot.conn.is_some()).count()

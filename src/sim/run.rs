@@ -30,6 +30,7 @@ use super::{
 use crate::{
     dialect::link::Link,
     driver::Driver,
+    limits::DIRECTION_BYTES_HIGH,
     shard::{self, Flow, Shard, mail::Mail},
     sim::settings,
     time::Time,
@@ -74,6 +75,8 @@ pub struct Run {
     dice: Dice,
     manners: Manners,
     idle: Duration,
+    /// The cap on what waits for a peer, with what may come before its source stops.
+    queue_bytes_max: usize,
     /// Longest step, microseconds.
     step_us: usize,
     strict: bool,
@@ -96,6 +99,8 @@ impl Run {
             eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");
         }
         let may_overload = faults.post_lost > 0;
+        let one_receive = terrain.window.min(terrain.buffers * terrain.buffer_bytes);
+        let queue_bytes_max = DIRECTION_BYTES_HIGH + RECEIVES_BEFORE_A_STOP * one_receive + SET_ASIDE_AT_ONCE;
         let strict = !faults.break_connections() && faults.stall == 0;
         let network = Network::new(plan.shards, terrain, faults, dice.fork());
         network.borrow_mut().trace = trace;
@@ -138,6 +143,7 @@ impl Run {
             dice,
             manners,
             idle: plan.idle,
+            queue_bytes_max,
             strict,
             paced: plan.is_paced(),
             may_overload,
@@ -235,6 +241,8 @@ impl Run {
             if !self.running[number] {
                 continue;
             }
+            let queued = shard.driver().longest_queue();
+            assert!(queued <= self.queue_bytes_max, "{queued} bytes wait for one peer");
             let view = shard.view();
             assert_eq!(view.without_deadline, [], "connections of shard {number} without a deadline");
             let waits = self.relay.mailboxes.waiting(number as u16) > 0;
@@ -370,6 +378,11 @@ struct Peers<'a> {
     strangers: &'a mut [Stranger],
 }
 
+/// Receives that a source may still have until it is turned off, at its latest.
+const RECEIVES_BEFORE_A_STOP: usize = 8;
+/// What a source that goes on may forward of what was set aside, headers included, before its destination is
+/// looked at again.
+const SET_ASIDE_AT_ONCE: usize = 128 * 1024;
 /// Steps in which whatever is waited for has to come about, however short they are.
 const STEPS_MAX: u64 = 1_000_000;
 
