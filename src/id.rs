@@ -8,12 +8,12 @@ use std::fmt;
 /// One connection of one shard: a slot and the slot's generation.
 ///
 /// Given out by the driver when a socket enters it, and used by every layer above for the same connection.
-/// Unique within a shard for as long as the generation does not wrap (2^32 uses of one slot).
+/// Unique within a shard for as long as the generation does not wrap (2^32 connections).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     /// The slot's index, dense from zero.
     pub index: u32,
-    /// How many connections the slot held before this one.
+    /// Which of the shard's connections it is.
     pub generation: u32,
 }
 

@@ -80,8 +80,9 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
-/// Keeps the process off transparent huge pages where the system gives them unasked (`enabled` set to `always`): a million
-/// small things on pages of 2 MiB leave most of each page empty. A kernel that refuses costs memory, nothing else.
+/// Keeps the process off transparent huge pages where the system gives them unasked (`enabled` set to `always`): a
+/// million small things on pages of 2 MiB leave most of each page empty. A kernel that refuses costs memory, nothing
+/// else.
 pub fn avoid_huge_pages() {
     // SAFETY: the call names no memory.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };

@@ -7,6 +7,8 @@
 use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 
 use super::{id::LinkId, place::TableHasher};
+use slab::Slab;
+
 use crate::{
     dialect::{Kind, SpliceId},
     id::{ConnId, Remote},
@@ -92,53 +94,46 @@ impl Record {
     }
 }
 
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    record: Option<Record>,
-}
-
 // A hundred thousand links of a shard are to cost twenty megabytes, not two hundred.
-const _: () = assert!(size_of::<Slot>() <= 200);
+const _: () = assert!(size_of::<(u32, Record)>() <= 200);
 
-/// All links of a shard.
+/// All links of a shard, each under a generation of its own.
 #[derive(Debug)]
 pub(super) struct Links {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Slab<(u32, Record)>,
+    /// The generation of the next link.
+    next: u32,
     by_id: HashMap<LinkId, u32, TableHasher>,
 }
 
 impl Links {
     pub(super) fn new(hasher: TableHasher) -> Links {
-        Links { slots: Vec::new(), free: Vec::new(), by_id: HashMap::with_hasher(hasher) }
+        Links { slots: Slab::new(), next: 0, by_id: HashMap::with_hasher(hasher) }
     }
 
     /// Adds a link.
     pub(super) fn insert(&mut self, record: Record) -> LinkKey {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, record: None });
-            u32::try_from(self.slots.len() - 1).expect("a shard has fewer links than descriptors")
-        });
-        self.by_id.insert(record.id, index);
-        let slot = &mut self.slots[index as usize];
-        slot.record = Some(record);
-        LinkKey { index, generation: slot.generation }
+        let (id, generation) = (record.id, self.next);
+        self.next = self.next.wrapping_add(1);
+        let index = self.slots.insert((generation, record));
+        let index = u32::try_from(index).expect("a shard has fewer links than descriptors");
+        self.by_id.insert(id, index);
+        LinkKey { index, generation }
     }
 
     pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Record> {
-        let slot = self.slots.get_mut(key.index as usize)?;
-        slot.record.as_mut().filter(|_| slot.generation == key.generation)
+        let (generation, record) = self.slots.get_mut(key.index as usize)?;
+        (*generation == key.generation).then_some(record)
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Record> {
-        let slot = self.slots.get(key.index as usize)?;
-        slot.record.as_ref().filter(|_| slot.generation == key.generation)
+        let (generation, record) = self.slots.get(key.index as usize)?;
+        (*generation == key.generation).then_some(record)
     }
 
     /// The current key of a slot that holds a record.
     pub(super) fn key(&self, index: u32) -> LinkKey {
-        LinkKey { index, generation: self.slots[index as usize].generation }
+        LinkKey { index, generation: self.slots[index as usize].0 }
     }
 
     /// The open link of an id.
@@ -154,19 +149,16 @@ impl Links {
     /// Removes a record whose id is out of use.
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Record> {
         self.get(key)?;
-        let slot = &mut self.slots[key.index as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(key.index);
-        slot.record.take()
+        Some(self.slots.remove(key.index as usize).1)
     }
 
     /// All records, also those of closed links.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.slots.iter().filter_map(|slot| slot.record.as_ref())
+        self.slots.iter().map(|(_, (_, record))| record)
     }
 
     /// Whether there is no record and no id.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty() && self.iter().next().is_none()
+        self.by_id.is_empty() && self.slots.is_empty()
     }
 }
