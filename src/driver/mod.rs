@@ -343,6 +343,9 @@ pub trait Driver {
     /// until `close`, which the caller calls (with `reset` false) once the other shard has it.
     fn post(&mut self, conn: ConnId, shard: u16, tag: u64) -> Result<(), PostFull>;
 
+    /// Serves a posted connection again: the other shard had no room for it.
+    fn take_back(&mut self, conn: ConnId);
+
     /// Wakes another shard: it will see [`Completion::Woken`].
     fn wake(&mut self, shard: u16);
 

@@ -160,6 +160,7 @@ impl<D: Driver> Shard<D> {
     /// The other shard had no room: the client is told, by the descriptor that is still ours.
     pub(super) fn on_returned(&mut self, tag: u64, traveller: Traveller) {
         let Some(id) = self.home.departed.remove(&tag) else { return };
+        self.driver.take_back(id);
         self.counters.handoffs.failed += 1;
         self.counters.websockets += 1;
         let (conn, _) = traveller.settle_in(id);

@@ -260,6 +260,12 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn take_back(&mut self, conn: ConnId) {
+        if let Some(of) = self.get(conn) {
+            of.posted = false;
+        }
+    }
+
     fn wake(&mut self, shard: u16) {
         self.network.borrow_mut().wake(shard);
     }

@@ -288,6 +288,12 @@ impl Driver for EpollDriver {
         Ok(())
     }
 
+    fn take_back(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.get_mut(conn) {
+            state.posted = false;
+        }
+    }
+
     fn wake(&mut self, shard: u16) {
         self.counters.syscalls += 1;
         self.post.wake(shard);

@@ -390,6 +390,13 @@ impl Driver for UringDriver {
         Ok(())
     }
 
+    fn take_back(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.get_mut(conn) {
+            state.posted = false;
+            self.change(conn);
+        }
+    }
+
     fn wake(&mut self, shard: u16) {
         self.counters.syscalls += 1;
         self.post.wake(shard);
