@@ -1,0 +1,191 @@
+//! What a run found: plain data, written as JSON and read by every form of report.
+//!
+//! Times are microseconds and sizes bytes unless the name says otherwise.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Everything one invocation measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of this form; a reader refuses another one.
+    pub format: u32,
+    /// Version and commit of the load generator.
+    pub generator: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The relay under load, as far as it is known.
+    pub relay: Relay,
+    /// One entry for each scenario, in the order in which they ran.
+    pub runs: Vec<Run>,
+}
+
+/// The machine, as the kernel describes it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    pub cpu: String,
+    pub cores: u32,
+    pub memory_bytes: u64,
+    pub kernel: String,
+    /// What the CPU says of running under a hypervisor.
+    pub is_virtual: bool,
+}
+
+/// The relay under load.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Relay {
+    pub url: String,
+    /// The command that started it, where this program did.
+    pub command: Option<String>,
+    pub pid: Option<u32>,
+    /// What it says of its version and commit, where it does.
+    pub version: Option<String>,
+}
+
+/// One scenario's run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// The scenario's name.
+    pub scenario: String,
+    /// Every setting it ran with, as text.
+    pub settings: BTreeMap<String, String>,
+    pub setup: Setup,
+    /// How long the measured part took.
+    pub seconds: f64,
+    pub totals: Totals,
+    /// Absent where the scenario measures none.
+    pub latency: Option<Latency>,
+    /// What one latency is: "round trip", "from schedule to arrival", "session set-up" and so on.
+    pub latency_of: String,
+    /// One entry for each second or so.
+    pub series: Vec<Tick>,
+    /// What the load cost the relay; absent where its process is not known.
+    pub cost: Option<Cost>,
+    /// Rate of each link in bytes a second; absent where the scenario does not compare links.
+    pub rates: Option<Spread>,
+    pub verification: Verification,
+    /// Ended by a signal before its time.
+    pub was_interrupted: bool,
+}
+
+/// How the links came up.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Setup {
+    pub links: u64,
+    pub seconds: f64,
+}
+
+/// What went through in the measured part, both directions together.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Messages that arrived.
+    pub messages: u64,
+    /// Payload bytes that arrived.
+    pub payload_bytes: u64,
+    /// Sessions set up and torn down, where the scenario does that.
+    pub sessions: u64,
+    /// Pings answered.
+    pub pings: u64,
+    /// What went wrong, by kind: "refused", "closed 1006", "timed out" and so on.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Latency {
+    pub count: u64,
+    pub min_us: u64,
+    pub mean_us: f64,
+    pub max_us: u64,
+    /// Percentile (0 to 100) and the latency at or below which so many lie.
+    pub percentiles: Vec<(f64, u64)>,
+}
+
+/// One interval of the run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Tick {
+    /// The interval's end, in seconds since the measured part began (negative while links come up).
+    pub at_seconds: f64,
+    pub links_up: u64,
+    pub messages: u64,
+    pub payload_bytes: u64,
+    pub errors: u64,
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
+    pub max_us: Option<u64>,
+    /// Cores of CPU the relay used, where its process is known.
+    pub relay_cores: Option<f64>,
+    pub relay_rss_bytes: Option<u64>,
+}
+
+/// What the load cost the relay.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Cost {
+    /// CPU time of the relay's process over the measured part.
+    pub user_seconds: f64,
+    pub system_seconds: f64,
+    /// Time that the machine spent in soft interrupts (the network stack), which no process is charged for.
+    pub softirq_seconds: f64,
+    pub cpu_us_per_message: Option<f64>,
+    pub cpu_ns_per_byte: Option<f64>,
+    pub cpu_us_per_session: Option<f64>,
+    /// Resident memory before the first link, with all links up, and at the end.
+    pub rss_before_bytes: u64,
+    pub rss_up_bytes: u64,
+    pub rss_after_bytes: u64,
+    pub rss_per_connection_bytes: Option<f64>,
+    /// Growth of the kernel's slabs over all sockets of the machine, the generator's included.
+    pub slab_per_socket_bytes: Option<f64>,
+}
+
+/// How a value spreads over links.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Spread {
+    pub links: u64,
+    pub min: f64,
+    pub p5: f64,
+    pub median: f64,
+    pub p95: f64,
+    pub max: f64,
+    pub mean: f64,
+}
+
+/// Whether what arrived was what had been sent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Verification {
+    /// Messages whose place in the order and length were checked.
+    pub messages: u64,
+    /// Payload bytes compared one by one.
+    pub payload_bytes: u64,
+    /// The first failures in words; any of them fails the run.
+    pub failures: Vec<String>,
+}
+
+impl Latency {
+    /// The percentiles that reports show, out of a histogram of microseconds; `None` if it is empty.
+    pub fn of(histogram: &Histogram<u64>) -> Option<Latency> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let percentiles =
+            histogram.iter_quantiles(5).map(|step| (step.percentile(), step.value_iterated_to())).collect();
+        Some(Latency {
+            count: histogram.len(),
+            min_us: histogram.min(),
+            mean_us: histogram.mean(),
+            max_us: histogram.max(),
+            percentiles,
+        })
+    }
+}
+
+impl Run {
+    /// Whether nothing was wrong, lost, duplicated or reordered, and nothing failed.
+    pub fn passed(&self) -> bool {
+        self.verification.failures.is_empty() && self.totals.errors.is_empty()
+    }
+}
