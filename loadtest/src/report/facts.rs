@@ -171,7 +171,7 @@ pub fn cautions(run: &Run) -> Vec<String> {
 
 /// What failed: errors by kind, then verification.
 pub fn failures(run: &Run) -> Vec<String> {
-    let errors = run.totals.errors.iter().map(|(kind, count)| format!("{}: {kind}", units::count(*count)));
+    let errors = run.totals.errors.iter().map(|(kind, count)| format!("{} × {kind}", units::count(*count)));
     errors.chain(run.verification.failures.iter().cloned()).collect()
 }
 
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(Verdict::of(&refused), Verdict::Interrupted);
         refused.totals.errors.insert("refused".to_owned(), 1200);
         assert_eq!(Verdict::of(&refused), Verdict::Failed, "a failure weighs more than the signal");
-        assert_eq!(failures(&refused), ["1,200: refused"]);
+        assert_eq!(failures(&refused), ["1,200 × refused"]);
         assert_eq!(Verdict::of_all(&[good.clone(), wrong]), Verdict::Failed);
         assert_eq!(Verdict::of_all(&[good]), Verdict::Passed);
     }

@@ -99,7 +99,8 @@ fn summary(report: &Report) -> String {
     for (place, (run, row)) in report.runs.iter().zip(&rows).enumerate() {
         let cells = columns.iter().map(|column| {
             let (name, value) = &row[*column];
-            format!("<td data-name=\"{}\">{}</td>", escape(name), escape(value))
+            let none = if value == "-" { " class=none" } else { "" };
+            format!("<td{none} data-name=\"{}\">{}</td>", escape(name), escape(value))
         });
         body += &format!(
             "<tr><th scope=row><a href=\"#run-{place}\">{}</a></th>{}<td data-name=verdict>{}</td></tr>",

@@ -46,7 +46,9 @@ fn row(measure: &Measure, axis: &Axis) -> String {
         Outcome::Worse => "worse",
         Outcome::Unclear => "unclear",
     };
-    let value = |value: f64| format!("{} <small>{}</small>", units::number(value), escape(&measure.unit));
+    let value = |value: f64| {
+        format!("<span>{} <small>{}</small></span>", units::number(value), escape(&measure.unit))
+    };
     let (ratio, range, track) = match measure.ratio {
         None => ("-".to_owned(), "-".to_owned(), String::new()),
         Some(ratio) => {
