@@ -2,7 +2,7 @@
 //! as JSON in the element `report`.
 
 use super::{
-    chart::{Chart, Merge, Series, X, Y},
+    chart::{Chart, Merge, Points, Series, X, Y},
     facts::{self, Verdict},
     html_comparison,
     model::{Latency, Report, Run, Tick},
@@ -65,7 +65,7 @@ pub fn badge(verdict: Verdict) -> String {
 pub const LATENCY: Y = Y { write: units::micros, base: 1000.0, may_be_log: true };
 
 /// Latency over nines: half of all values at 0.3, a tenth above 1, a hundredth above 2.
-pub fn nines(latency: &Latency) -> Vec<(f64, Option<f64>)> {
+pub fn nines(latency: &Latency) -> Points {
     let last = (latency.count.max(10) as f64).log10();
     let place = |percentile: f64| -(1.0 - percentile / 100.0).max(f64::MIN_POSITIVE).log10();
     let points =
@@ -74,7 +74,7 @@ pub fn nines(latency: &Latency) -> Vec<(f64, Option<f64>)> {
 }
 
 /// What a chart of one measure over the run shows.
-pub fn over_time(run: &Run, value: impl Fn(&Tick, f64) -> Option<f64>) -> Vec<(f64, Option<f64>)> {
+pub fn over_time(run: &Run, value: impl Fn(&Tick, f64) -> Option<f64>) -> Points {
     let mut before = None;
     let point = |tick: &Tick| {
         let seconds = tick.at_seconds - before.replace(tick.at_seconds).unwrap_or(tick.at_seconds - 1.0);
@@ -216,7 +216,7 @@ fn throughput(run: &Run) -> Chart {
 }
 
 /// A line of a chart.
-pub fn line(name: &str, class: &'static str, points: Vec<(f64, Option<f64>)>, merge: Merge) -> Series {
+pub fn line(name: &str, class: &'static str, points: Points, merge: Merge) -> Series {
     Series { name: name.to_owned(), class, points, merge }
 }
 
@@ -357,6 +357,7 @@ mod tests {
         failed.verification.failures.push("link 3: message 7 arrived twice".to_owned());
         failed.totals.errors.insert("closed 1006".to_owned(), 4);
         failed.generator.busiest_thread = 0.99;
+        failed.series[5].max_us = Some(1_400_000);
         let mut unknown = sample::run("rate");
         unknown.cost = None;
         unknown.was_interrupted = true;

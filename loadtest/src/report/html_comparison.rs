@@ -1,7 +1,7 @@
 //! The comparison of two relays as a part of the page.
 
 use super::{
-    chart::{Chart, Merge, Series, X, Y},
+    chart::{Chart, Merge, Points, Series, X, Y},
     facts,
     html::{self, escape, line, over_time},
     model::{Comparison, Measure, Report, Run},
@@ -106,7 +106,7 @@ impl Axis {
 
 /// Every round as a line of its relay's colour.
 fn charts(report: &Report, comparison: &Comparison) -> Vec<Chart> {
-    let lines = |points: &dyn Fn(&Run) -> Vec<(f64, Option<f64>)>, merge: Merge| -> Vec<Series> {
+    let lines = |points: &dyn Fn(&Run) -> Points, merge: Merge| -> Vec<Series> {
         let pairs = comparison.rounds.iter().flat_map(|(a, b)| [("A", "s1", *a), ("B", "s2", *b)]);
         pairs
             .filter_map(|(name, class, run)| Some(line(name, class, points(report.runs.get(run)?), merge)))
