@@ -2,7 +2,7 @@
 //! as JSON in the element `report`.
 
 use super::{
-    chart::{Chart, Merge, Series, X, Y},
+    chart::{Chart, Merge, Points, Series, X, Y},
     facts::{self, Verdict},
     html_comparison,
     model::{Latency, Report, Run, Tick},
@@ -65,7 +65,7 @@ pub fn badge(verdict: Verdict) -> String {
 pub const LATENCY: Y = Y { write: units::micros, base: 1000.0, may_be_log: true };
 
 /// Latency over nines: half of all values at 0.3, a tenth above 1, a hundredth above 2.
-pub fn nines(latency: &Latency) -> Vec<(f64, Option<f64>)> {
+pub fn nines(latency: &Latency) -> Points {
     let last = (latency.count.max(10) as f64).log10();
     let place = |percentile: f64| -(1.0 - percentile / 100.0).max(f64::MIN_POSITIVE).log10();
     let points =
@@ -74,7 +74,7 @@ pub fn nines(latency: &Latency) -> Vec<(f64, Option<f64>)> {
 }
 
 /// What a chart of one measure over the run shows.
-pub fn over_time(run: &Run, value: impl Fn(&Tick, f64) -> Option<f64>) -> Vec<(f64, Option<f64>)> {
+pub fn over_time(run: &Run, value: impl Fn(&Tick, f64) -> Option<f64>) -> Points {
     let mut before = None;
     let point = |tick: &Tick| {
         let seconds = tick.at_seconds - before.replace(tick.at_seconds).unwrap_or(tick.at_seconds - 1.0);
@@ -99,7 +99,8 @@ fn summary(report: &Report) -> String {
     for (place, (run, row)) in report.runs.iter().zip(&rows).enumerate() {
         let cells = columns.iter().map(|column| {
             let (name, value) = &row[*column];
-            format!("<td data-name=\"{}\">{}</td>", escape(name), escape(value))
+            let none = if value == "-" { " class=none" } else { "" };
+            format!("<td{none} data-name=\"{}\">{}</td>", escape(name), escape(value))
         });
         body += &format!(
             "<tr><th scope=row><a href=\"#run-{place}\">{}</a></th>{}<td data-name=verdict>{}</td></tr>",
@@ -119,7 +120,7 @@ fn run_section(report: &Report, place: usize, run: &Run) -> String {
     let charts: String = charts(run).iter().map(Chart::render).collect();
     let charts = match charts.is_empty() {
         true => "<p class=empty>It ended before anything was measured over time.</p>".to_owned(),
-        false => format!("<div class=charts>{charts}</div>"),
+        false => format!("<div class=charts>{charts}</div><p class=hint>{HINT}</p>"),
     };
     let content = format!(
         "{}{}{}{charts}{}<details open><summary>All figures</summary>{}</details>{}{}",
@@ -174,23 +175,7 @@ fn charts(run: &Run) -> Vec<Chart> {
         ));
     }
     if run.totals.messages > 0 {
-        // Until all links are up, what passes is not counted.
-        let rate =
-            |tick: &Tick, seconds: f64| (tick.at_seconds > 0.0).then_some(tick.messages as f64 / seconds);
-        charts.push(time_chart(
-            "Messages a second",
-            count,
-            vec![line("msg/s", "s1", over_time(run, rate), Merge::Mean)],
-        ));
-        let bytes = Y { write: units::byte_rate, ..count };
-        let rate = |tick: &Tick, seconds: f64| {
-            (tick.at_seconds > 0.0).then_some(tick.payload_bytes as f64 / seconds)
-        };
-        charts.push(time_chart(
-            "Payload",
-            bytes,
-            vec![line("payload", "s1", over_time(run, rate), Merge::Mean)],
-        ));
+        charts.push(throughput(run));
     }
     let links = over_time(run, |tick, _| Some(tick.links_up as f64));
     charts.push(time_chart("Links up", count, vec![line("links", "s1", links, Merge::Mean)]));
@@ -211,8 +196,27 @@ fn charts(run: &Run) -> Vec<Chart> {
     charts
 }
 
+/// Messages, or where they are large, the payload: of messages of one size both would look the same.
+fn throughput(run: &Run) -> Chart {
+    // Until all links are up, what passes is not counted.
+    let of = |count: fn(&Tick) -> u64| {
+        over_time(run, |tick, seconds| (tick.at_seconds > 0.0).then_some(count(tick) as f64 / seconds))
+    };
+    if run.totals.payload_bytes / run.totals.messages.max(1) < LARGE_MESSAGE_BYTES {
+        let y = Y { write: units::short, base: 1000.0, may_be_log: false };
+        time_chart(
+            "Messages a second",
+            y,
+            vec![line("messages", "s1", of(|tick| tick.messages), Merge::Mean)],
+        )
+    } else {
+        let y = Y { write: units::byte_rate, base: 1000.0, may_be_log: false };
+        time_chart("Payload", y, vec![line("payload", "s1", of(|tick| tick.payload_bytes), Merge::Mean)])
+    }
+}
+
 /// A line of a chart.
-pub fn line(name: &str, class: &'static str, points: Vec<(f64, Option<f64>)>, merge: Merge) -> Series {
+pub fn line(name: &str, class: &'static str, points: Points, merge: Merge) -> Series {
     Series { name: name.to_owned(), class, points, merge }
 }
 
@@ -272,6 +276,8 @@ pub fn notes(class: &str, notes: &[String]) -> String {
     format!("<ul class=\"notes {class}\">{items}</ul>")
 }
 
+const HINT: &str = "A dashed line is where all links were up and the measured part began.";
+const LARGE_MESSAGE_BYTES: u64 = 4096;
 const NAMES_IN_TITLE: usize = 6;
 const PERCENTILES: &[f64] = &[50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 100.0];
 const STYLE: &str = include_str!("page.css");
@@ -305,7 +311,7 @@ mod tests {
                 assert!(page.contains(&escape(&fact)), "{name}: {fact}");
             }
         }
-        assert_eq!(page.matches("<figure").count(), 2 * 7);
+        assert_eq!(page.matches("<figure").count(), 2 * 6);
     }
 
     #[test]
@@ -351,6 +357,7 @@ mod tests {
         failed.verification.failures.push("link 3: message 7 arrived twice".to_owned());
         failed.totals.errors.insert("closed 1006".to_owned(), 4);
         failed.generator.busiest_thread = 0.99;
+        failed.series[5].max_us = Some(1_400_000);
         let mut unknown = sample::run("rate");
         unknown.cost = None;
         unknown.was_interrupted = true;

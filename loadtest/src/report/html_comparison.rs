@@ -1,7 +1,7 @@
 //! The comparison of two relays as a part of the page.
 
 use super::{
-    chart::{Chart, Merge, Series, X, Y},
+    chart::{Chart, Merge, Points, Series, X, Y},
     facts,
     html::{self, escape, line, over_time},
     model::{Comparison, Measure, Report, Run},
@@ -46,7 +46,9 @@ fn row(measure: &Measure, axis: &Axis) -> String {
         Outcome::Worse => "worse",
         Outcome::Unclear => "unclear",
     };
-    let value = |value: f64| format!("{} <small>{}</small>", units::number(value), escape(&measure.unit));
+    let value = |value: f64| {
+        format!("<span>{} <small>{}</small></span>", units::number(value), escape(&measure.unit))
+    };
     let (ratio, range, track) = match measure.ratio {
         None => ("-".to_owned(), "-".to_owned(), String::new()),
         Some(ratio) => {
@@ -95,16 +97,16 @@ impl Axis {
     }
 
     fn labels(&self) -> String {
-        let label = |ratio: f64| {
-            format!("<b style=\"left:{:.1}%\">{}×</b>", self.place(ratio) * 100.0, units::number(ratio))
-        };
-        format!("<div>{}{}{}</div>", label(1.0 / self.reach), label(1.0), label(self.reach))
+        let reach = units::number(self.reach);
+        format!(
+            "<div><b style=\"left:0%\">÷{reach}</b><b style=\"left:50%\">1</b><b style=\"left:100%\">×{reach}</b></div>"
+        )
     }
 }
 
 /// Every round as a line of its relay's colour.
 fn charts(report: &Report, comparison: &Comparison) -> Vec<Chart> {
-    let lines = |points: &dyn Fn(&Run) -> Vec<(f64, Option<f64>)>, merge: Merge| -> Vec<Series> {
+    let lines = |points: &dyn Fn(&Run) -> Points, merge: Merge| -> Vec<Series> {
         let pairs = comparison.rounds.iter().flat_map(|(a, b)| [("A", "s1", *a), ("B", "s2", *b)]);
         pairs
             .filter_map(|(name, class, run)| Some(line(name, class, points(report.runs.get(run)?), merge)))
