@@ -29,38 +29,6 @@ pub struct CoresArgs {
     pub generator_cores: Option<Cores>,
 }
 
-/// The relay under load.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Relay")]
-pub struct RelayArgs {
-    /// The relay's endpoint; {port} is the free port of --relay-cmd. [default: ws://127.0.0.1:8080/v1/link]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// What hosts sign their registrations for, where the relay's LINK_ORIGIN is not the URL's host.
-    #[arg(long, value_name = "ORIGIN")]
-    pub origin: Option<String>,
-    /// Process of a relay that runs on this machine, to measure its CPU time and memory.
-    #[arg(long, value_name = "PID")]
-    pub relay_pid: Option<u32>,
-    /// Start the relay by this command, measure its process, and stop it at the end. Words are split as in a shell,
-    /// NAME=value in front sets variables, and {port} stands for a free port.
-    #[arg(long, value_name = "CMD", conflicts_with = "relay_pid")]
-    pub relay_cmd: Option<String>,
-}
-
-impl RelayArgs {
-    /// What they choose.
-    pub fn choice(&self) -> Choice {
-        Choice {
-            option: "--relay-cmd",
-            command: self.relay_cmd.clone(),
-            url: self.url.clone(),
-            origin: self.origin.clone(),
-            pid: self.relay_pid,
-        }
-    }
-}
-
 /// Which relay to put under load.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
@@ -159,27 +127,6 @@ impl Bench {
             version: pid.and_then(relay_process::version),
         };
         Ok(Placed { target, started, description })
-    }
-
-    /// Runs scenarios one after the other on one relay, until a signal ends one. Errors: as [`Bench::place`] and
-    /// [`Bench::run`].
-    pub fn run_all(
-        &self,
-        choice: &Choice,
-        scenarios: &[Scenario],
-        signals: &Signals,
-    ) -> Result<(Vec<Relay>, Vec<Run>), String> {
-        let mut relay = self.place(choice)?;
-        let mut runs = Vec::new();
-        for scenario in scenarios {
-            let run = self.run(&mut relay, scenario, &scenario.name, signals)?;
-            let is_over = run.was_interrupted;
-            runs.push(run);
-            if is_over {
-                break;
-            }
-        }
-        Ok((vec![relay.description()], runs))
     }
 
     /// One run, told of as it goes and measured. Errors: one that could not be made, or a relay that ended under it.

@@ -93,7 +93,7 @@ impl Chart {
         let note = if scale.is_log { " <small>logarithmic</small>" } else { "" };
         let _ = write!(
             out,
-            "<figure class=chart><figcaption>{}{note}</figcaption>{}<div class=plot tabindex=0 role=img \
+            "<figure class=chart><figcaption><span>{}{note}</span>{}</figcaption><div class=plot tabindex=0 role=img \
              aria-label=\"{}\"><div class=y aria-hidden=true>{y_labels}</div><div class=area><svg viewBox=\"0 0 1000 \
              1000\" preserveAspectRatio=none aria-hidden=true>{svg}</svg></div><div class=x aria-hidden=true>{x_labels}\
              </div></div>{}</figure>",
@@ -119,9 +119,9 @@ impl Chart {
         }
         let keys = names.iter().filter_map(|name| {
             let class = named(name)?.class;
-            Some(format!("<li><i class={class}></i>{}</li>", escape(name)))
+            Some(format!("<span><i class={class}></i>{}</span>", escape(name)))
         });
-        format!("<ul class=legend>{}</ul>", keys.collect::<String>())
+        format!("<span class=legend>{}</span>", keys.collect::<String>())
     }
 
     /// What the script shows under the pointer: places from 0 to 1 and texts.
@@ -283,7 +283,8 @@ fn x_ticks(x: X, left: f64, right: f64) -> Vec<(f64, bool)> {
     match x {
         X::Percentile => {
             let nines = (0..).map(f64::from).take_while(|nines| *nines <= right + 1e-9);
-            [(0.0, false), (std::f64::consts::LOG10_2, false)]
+            // No label at the left end, for which there is no room beside the half.
+            [(std::f64::consts::LOG10_2, false)]
                 .into_iter()
                 .chain(nines.skip(1).map(|nines| (nines, nines > 3.5 && nines as u32 % 2 == 0)))
                 .filter(|(nines, _)| *nines <= right)
@@ -406,7 +407,7 @@ mod tests {
     fn nines_are_written_out() {
         let labels: Vec<_> =
             x_ticks(X::Percentile, 0.0, 4.2).iter().map(|(n, _)| x_text(X::Percentile, *n)).collect();
-        assert_eq!(labels, ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
+        assert_eq!(labels, ["50 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         assert_eq!(x_text(X::Time, 75.0), "1:15");
         assert_eq!(x_text(X::Time, -2.0), "-2 s");
     }

@@ -63,7 +63,7 @@ pub fn surroundings(report: &Report) -> Vec<(String, String)> {
         facts.push((name, describe_relay(relay)));
     }
     let bound =
-        report.generator_cores.as_ref().map_or_else(unbound, |cores| format!("bound to cores {cores}"));
+        report.generator_cores.as_ref().map_or_else(unbound, |cores| format!("pinned to cores {cores}"));
     facts.push(("generator".to_owned(), format!("{}, {bound}", report.generator)));
     facts.push(("started".to_owned(), units::moment(report.started_unix_ms)));
     facts
@@ -171,7 +171,7 @@ pub fn cautions(run: &Run) -> Vec<String> {
 
 /// What failed: errors by kind, then verification.
 pub fn failures(run: &Run) -> Vec<String> {
-    let errors = run.totals.errors.iter().map(|(kind, count)| format!("{}: {kind}", units::count(*count)));
+    let errors = run.totals.errors.iter().map(|(kind, count)| format!("{} × {kind}", units::count(*count)));
     errors.chain(run.verification.failures.iter().cloned()).collect()
 }
 
@@ -215,13 +215,13 @@ fn describe_relay(relay: &Relay) -> String {
     parts.extend(relay.command.as_ref().map(|command| format!("started by `{command}`")));
     parts.extend(relay.pid.filter(|_| relay.command.is_none()).map(|pid| format!("process {pid}")));
     if relay.command.is_some() || relay.pid.is_some() {
-        parts.push(relay.cores.as_ref().map_or_else(unbound, |cores| format!("bound to cores {cores}")));
+        parts.push(relay.cores.as_ref().map_or_else(unbound, |cores| format!("pinned to cores {cores}")));
     }
     parts.join(", ")
 }
 
 fn unbound() -> String {
-    "bound to no cores".to_owned()
+    "not pinned".to_owned()
 }
 
 fn links(run: &Run) -> String {
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(Verdict::of(&refused), Verdict::Interrupted);
         refused.totals.errors.insert("refused".to_owned(), 1200);
         assert_eq!(Verdict::of(&refused), Verdict::Failed, "a failure weighs more than the signal");
-        assert_eq!(failures(&refused), ["1,200: refused"]);
+        assert_eq!(failures(&refused), ["1,200 × refused"]);
         assert_eq!(Verdict::of_all(&[good.clone(), wrong]), Verdict::Failed);
         assert_eq!(Verdict::of_all(&[good]), Verdict::Passed);
     }

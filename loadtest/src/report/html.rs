@@ -99,7 +99,8 @@ fn summary(report: &Report) -> String {
     for (place, (run, row)) in report.runs.iter().zip(&rows).enumerate() {
         let cells = columns.iter().map(|column| {
             let (name, value) = &row[*column];
-            format!("<td data-name=\"{}\">{}</td>", escape(name), escape(value))
+            let none = if value == "-" { " class=none" } else { "" };
+            format!("<td{none} data-name=\"{}\">{}</td>", escape(name), escape(value))
         });
         body += &format!(
             "<tr><th scope=row><a href=\"#run-{place}\">{}</a></th>{}<td data-name=verdict>{}</td></tr>",
@@ -119,7 +120,7 @@ fn run_section(report: &Report, place: usize, run: &Run) -> String {
     let charts: String = charts(run).iter().map(Chart::render).collect();
     let charts = match charts.is_empty() {
         true => "<p class=empty>It ended before anything was measured over time.</p>".to_owned(),
-        false => format!("<div class=charts>{charts}</div>"),
+        false => format!("<div class=charts>{charts}</div><p class=hint>{HINT}</p>"),
     };
     let content = format!(
         "{}{}{}{charts}{}<details open><summary>All figures</summary>{}</details>{}{}",
@@ -174,23 +175,7 @@ fn charts(run: &Run) -> Vec<Chart> {
         ));
     }
     if run.totals.messages > 0 {
-        // Until all links are up, what passes is not counted.
-        let rate =
-            |tick: &Tick, seconds: f64| (tick.at_seconds > 0.0).then_some(tick.messages as f64 / seconds);
-        charts.push(time_chart(
-            "Messages a second",
-            count,
-            vec![line("msg/s", "s1", over_time(run, rate), Merge::Mean)],
-        ));
-        let bytes = Y { write: units::byte_rate, ..count };
-        let rate = |tick: &Tick, seconds: f64| {
-            (tick.at_seconds > 0.0).then_some(tick.payload_bytes as f64 / seconds)
-        };
-        charts.push(time_chart(
-            "Payload",
-            bytes,
-            vec![line("payload", "s1", over_time(run, rate), Merge::Mean)],
-        ));
+        charts.push(throughput(run));
     }
     let links = over_time(run, |tick, _| Some(tick.links_up as f64));
     charts.push(time_chart("Links up", count, vec![line("links", "s1", links, Merge::Mean)]));
@@ -209,6 +194,25 @@ fn charts(run: &Run) -> Vec<Chart> {
     let memory = Y { write: units::memory, base: 1024.0, may_be_log: false };
     charts.push(time_chart("Resident memory of the relay", memory, vec![line("RSS", "s1", rss, Merge::Max)]));
     charts
+}
+
+/// Messages, or where they are large, the payload: of messages of one size both would look the same.
+fn throughput(run: &Run) -> Chart {
+    // Until all links are up, what passes is not counted.
+    let of = |count: fn(&Tick) -> u64| {
+        over_time(run, |tick, seconds| (tick.at_seconds > 0.0).then_some(count(tick) as f64 / seconds))
+    };
+    if run.totals.payload_bytes / run.totals.messages.max(1) < LARGE_MESSAGE_BYTES {
+        let y = Y { write: units::short, base: 1000.0, may_be_log: false };
+        time_chart(
+            "Messages a second",
+            y,
+            vec![line("messages", "s1", of(|tick| tick.messages), Merge::Mean)],
+        )
+    } else {
+        let y = Y { write: units::byte_rate, base: 1000.0, may_be_log: false };
+        time_chart("Payload", y, vec![line("payload", "s1", of(|tick| tick.payload_bytes), Merge::Mean)])
+    }
 }
 
 /// A line of a chart.
@@ -272,6 +276,8 @@ pub fn notes(class: &str, notes: &[String]) -> String {
     format!("<ul class=\"notes {class}\">{items}</ul>")
 }
 
+const HINT: &str = "A dashed line is where all links were up and the measured part began.";
+const LARGE_MESSAGE_BYTES: u64 = 4096;
 const NAMES_IN_TITLE: usize = 6;
 const PERCENTILES: &[f64] = &[50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 100.0];
 const STYLE: &str = include_str!("page.css");
@@ -305,7 +311,7 @@ mod tests {
                 assert!(page.contains(&escape(&fact)), "{name}: {fact}");
             }
         }
-        assert_eq!(page.matches("<figure").count(), 2 * 7);
+        assert_eq!(page.matches("<figure").count(), 2 * 6);
     }
 
     #[test]

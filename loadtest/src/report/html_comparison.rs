@@ -46,7 +46,9 @@ fn row(measure: &Measure, axis: &Axis) -> String {
         Outcome::Worse => "worse",
         Outcome::Unclear => "unclear",
     };
-    let value = |value: f64| format!("{} <small>{}</small>", units::number(value), escape(&measure.unit));
+    let value = |value: f64| {
+        format!("<span>{} <small>{}</small></span>", units::number(value), escape(&measure.unit))
+    };
     let (ratio, range, track) = match measure.ratio {
         None => ("-".to_owned(), "-".to_owned(), String::new()),
         Some(ratio) => {
@@ -95,10 +97,10 @@ impl Axis {
     }
 
     fn labels(&self) -> String {
-        let label = |ratio: f64| {
-            format!("<b style=\"left:{:.1}%\">{}×</b>", self.place(ratio) * 100.0, units::number(ratio))
-        };
-        format!("<div>{}{}{}</div>", label(1.0 / self.reach), label(1.0), label(self.reach))
+        let reach = units::number(self.reach);
+        format!(
+            "<div><b style=\"left:0%\">÷{reach}</b><b style=\"left:50%\">1</b><b style=\"left:100%\">×{reach}</b></div>"
+        )
     }
 }
 

@@ -183,7 +183,7 @@ mod tests {
             "soft interrupts of all cores: 1.3 s",
             "313 B a connection",
             "3.61 KiB of slab a socket",
-            "bound to no cores",
+            "not pinned",
             "Linux 6.18.0",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

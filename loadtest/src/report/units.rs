@@ -15,7 +15,8 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// Three significant digits, without trailing zeros after the point: `0.0123`, `1.5`, `12.3`, `1,230`.
+/// Three significant digits: `0.0123`, `1.50`, `12.3`, `1,230`. A value that fewer digits write exactly has no trailing
+/// zeros: `1.5` and `12` are no roundings.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
@@ -28,10 +29,14 @@ pub fn number(value: f64) -> String {
     if size < 1e-6 {
         return "0".to_owned();
     }
-    let decimals = (2 - size.log10().floor() as i32).clamp(0, 9) as usize;
+    // The exponent after rounding: 0.9997 is written as 1.00.
+    let exponent =
+        format!("{size:.2e}").split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    let decimals = (2 - exponent.unwrap_or(0)).clamp(0, 9) as usize;
     let text = format!("{size:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{sign}{text}")
+    let brief = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let is_exact = brief.parse::<f64>().is_ok_and(|value| (value - size).abs() <= size * 1e-9);
+    format!("{sign}{}", if is_exact { brief } else { &text })
 }
 
 /// A duration given in microseconds: `950 µs`, `1.2 ms`, `2.3 s`.
@@ -109,6 +114,8 @@ mod tests {
             (1.0, "1"),
             (1.235, "1.24"),
             (12.34, "12.3"),
+            (13.001, "13.0"),
+            (13.0, "13"),
             (99.96, "100"),
             (999.6, "1,000"),
             (1234.4, "1,234"),
@@ -133,7 +140,7 @@ mod tests {
     fn units_follow_the_size() {
         assert_eq!(micros(0.0), "0 µs");
         assert_eq!(micros(999.0), "999 µs");
-        assert_eq!(micros(999.7), "1 ms");
+        assert_eq!(micros(999.7), "1.00 ms");
         assert_eq!(micros(1234.0), "1.23 ms");
         assert_eq!(micros(75_000_000.0), "75 s");
         assert_eq!(seconds(0.35), "350 ms");
