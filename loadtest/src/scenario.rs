@@ -95,6 +95,8 @@ pub struct Scenario {
     pub name: String,
     pub kind: Kind,
     pub links: u32,
+    /// Traffic before the measured part.
+    pub warmup: Duration,
     /// Length of the measured part.
     pub length: Duration,
     pub sizes: Sizes,
@@ -131,6 +133,9 @@ pub struct Settings {
     /// Length of the measured part, once all links are up. [default: 10; hold: 60]
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<f64>,
+    /// Traffic before the measured part, in which what is started or saved up wears off. [default: 0; paced: 3]
+    #[arg(long, value_name = "SECONDS")]
+    pub warmup: Option<f64>,
     /// Bytes of a message: one size (128, 64KiB), a range (64..4096), or sizes with weights (128:9,4KiB:1).
     /// [default: 128; stream, duplex: 64KiB; paced: 4KiB]
     #[arg(long, value_name = "SIZES")]
@@ -173,8 +178,8 @@ pub struct Settings {
     /// SO_RCVBUF of relayed sockets; 0 leaves it to the kernel. [default: 0]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer: Option<Bytes>,
-    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 20,000 connections to a
-    /// relay on this machine; else the kernel's choice]
+    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 20,000 connections to
+    /// a relay on this machine; else the kernel's choice]
     #[arg(long, value_name = "IP")]
     pub source_address: Option<Vec<IpAddr>>,
 }
@@ -186,6 +191,7 @@ impl Settings {
         Settings {
             links: other.links.or(self.links),
             seconds: other.seconds.or(self.seconds),
+            warmup: other.warmup.or(self.warmup),
             size: other.size.or(self.size),
             rate: other.rate.or(self.rate),
             mix: other.mix.or(self.mix),
@@ -237,10 +243,12 @@ impl Scenario {
         let capped = streams || kind == Kind::Mixed;
         let ramp = number("ramp", settings.ramp.unwrap_or(0.0), 0.0, 1e9)?;
         let seconds = settings.seconds.unwrap_or(if kind == Kind::Hold { 60.0 } else { 10.0 });
+        let warmup = settings.warmup.unwrap_or(if kind == Kind::Paced { 3.0 } else { 0.0 });
         Ok(Scenario {
             name: name.unwrap_or(kind.name()).to_owned(),
             kind,
             links: whole("links", settings.links.unwrap_or(links_default), 1, 10_000_000)?,
+            warmup: Duration::from_secs_f64(number("warmup", warmup, 0.0, 1e6)?),
             length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
             sizes: settings.size.clone().unwrap_or(Sizes::Fixed(size)),
             rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
@@ -277,6 +285,30 @@ impl Scenario {
         }
     }
 
+    /// Whether the links' rates are compared with one another.
+    pub fn compares_links(&self) -> bool {
+        matches!(self.kind, Kind::Stream | Kind::Duplex | Kind::Paced)
+    }
+
+    /// Whether latencies are counted from when a message was due, not from when it left.
+    pub fn times_the_clock(&self) -> bool {
+        match self.kind {
+            Kind::Rate => true,
+            Kind::Mixed => self.mix.0.iter().any(|(pattern, _)| *pattern == Pattern::Rate),
+            _ => false,
+        }
+    }
+
+    /// What one latency is.
+    pub fn latency_of(&self) -> &'static str {
+        match self.kind {
+            _ if self.times_the_clock() => "from schedule to arrival",
+            Kind::Pingpong | Kind::Mixed => "round trip",
+            Kind::Churn => "session set-up",
+            Kind::Rate | Kind::Stream | Kind::Duplex | Kind::Hold | Kind::Paced => "not measured",
+        }
+    }
+
     /// Every setting as text, for the report.
     pub fn settings(&self) -> BTreeMap<String, String> {
         let bytes = |buffer: Option<u32>| {
@@ -286,6 +318,7 @@ impl Scenario {
             ("kind".to_owned(), self.kind.name().to_owned()),
             ("links".to_owned(), self.links.to_string()),
             ("seconds".to_owned(), self.length.as_secs_f64().to_string()),
+            ("warmup".to_owned(), self.warmup.as_secs_f64().to_string()),
             ("size".to_owned(), self.sizes.to_string()),
             ("mask".to_owned(), format!("{:?}", self.mask).to_lowercase()),
             ("verify".to_owned(), format!("{:?}", self.verify).to_lowercase()),
