@@ -89,7 +89,7 @@ impl Chart {
             line(&mut svg, "start", [across(0.0) * 1000.0, 0.0, across(0.0) * 1000.0, 1000.0]);
         }
         for series in &series {
-            svg += &series.paths(&across, &scale, self.series.len() == 1);
+            svg += &series.paths(&across, &scale, self.series.len() == 1 && !scale.is_log);
         }
         let mut out = String::new();
         let note = if scale.is_log { " <small>logarithmic</small>" } else { "" };
