@@ -1,4 +1,5 @@
-//! The engine comparison: what the relay costs beside pass-throughs that only move bytes.
+//! The engine comparison: what the relay costs beside pass-throughs that only move bytes, and beside other
+//! relays.
 //!
 //! One program, one run: the relay on each of its drivers and its comparators take turns on the same core
 //! under the same load, and only ratios between them are judged, never a bare time. Read `workload.rs` for
@@ -58,10 +59,15 @@ fn run(plan: &Plan) -> Result<bool, String> {
     if !plan.is_smoke {
         report::print_header(cores, &plan.sizes, plan.rounds);
     }
+    let (subjects, missing): (Vec<_>, Vec<_>) =
+        plan.subjects.iter().copied().partition(|subject| subject.is_missing().is_none());
+    for subject in missing {
+        println!("skipped  {}: {}", subject.title(), subject.is_missing().unwrap_or_default());
+    }
     let mut rows = Vec::new();
     for &workload in &plan.workloads {
         let first = rows.len();
-        let subjects = plan.subjects.iter().filter(|&&subject| workload.concerns(subject));
+        let subjects = subjects.iter().filter(|&&subject| workload.concerns(subject));
         rows.extend(subjects.map(|&subject| Row { workload, subject, readings: Vec::new() }));
         for _ in 0..plan.rounds {
             for row in &mut rows[first..] {

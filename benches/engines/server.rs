@@ -43,7 +43,8 @@ impl Server {
     pub fn start(subject: Subject, cores: Cores) -> Result<Server, String> {
         let failed = |error: std::io::Error| format!("{} does not start: {error}", subject.title());
         let mut command = subject.command().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A comparator that cannot ask the kernel to end with its parent ends with its input.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits where its parent may run, from its first instruction on and for all its threads.
         run_on(cores.server).map_err(failed)?;
         let spawned = command.spawn();

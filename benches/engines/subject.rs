@@ -1,8 +1,10 @@
 //! What is measured, and how each is started.
 
-use std::{io, process::Command};
+use std::{io, path::Path, process::Command};
 
-use crate::comparators::SERVE_AS;
+use longsplice::driver::{Choice, choose};
+
+use crate::{comparators::SERVE_AS, cpu::output_of};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +17,18 @@ pub enum Subject {
     Epoll,
     /// The relay on io_uring.
     IoUring,
+    /// A relay of npm `ws`: what is replaced.
+    Node,
+    /// A relay on monoio.
+    Monoio,
+    /// A relay on tokio-uring.
+    TokioUring,
 }
 
 impl Subject {
     /// All, in the order of the tables.
-    pub const ALL: [Subject; 4] = [Self::Copy, Self::Splice, Self::Epoll, Self::IoUring];
+    pub const ALL: [Subject; 7] =
+        [Self::Copy, Self::Splice, Self::Node, Self::Monoio, Self::TokioUring, Self::Epoll, Self::IoUring];
     /// The relay, on each of its drivers.
     pub const RELAYS: [Subject; 2] = [Self::Epoll, Self::IoUring];
 
@@ -30,6 +39,9 @@ impl Subject {
             Self::Splice => "splice",
             Self::Epoll => "epoll",
             Self::IoUring => "io-uring",
+            Self::Node => "node",
+            Self::Monoio => "monoio",
+            Self::TokioUring => "tokio-uring",
         }
     }
 
@@ -40,12 +52,20 @@ impl Subject {
             Self::Splice => "pass-through, splice",
             Self::Epoll => "relay, epoll",
             Self::IoUring => "relay, io-uring",
+            Self::Node => "Node ws relay",
+            Self::Monoio => "monoio relay",
+            Self::TokioUring => "tokio-uring relay",
         }
     }
 
     /// By its name.
     pub fn from_name(name: &str) -> Option<Subject> {
         Self::ALL.into_iter().find(|subject| subject.name() == name)
+    }
+
+    /// Whether it is the relay itself.
+    pub fn is_relay(self) -> bool {
+        Self::RELAYS.contains(&self)
     }
 
     /// Whether it joins sockets in the order they come, with nothing said on them.
@@ -56,15 +76,40 @@ impl Subject {
     /// What starts it on a port of its choice, said on standard error.
     pub fn command(self) -> io::Result<Command> {
         match self {
-            Self::Copy | Self::Splice => {
+            Self::Copy | Self::Splice | Self::Monoio | Self::TokioUring => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args([SERVE_AS, self.name()]);
                 Ok(command)
             }
             Self::Epoll | Self::IoUring => Ok(relay(self.name())),
+            Self::Node => {
+                let mut command = Command::new("node");
+                command.args([NODE_RELAY, NODE_PACKAGES]);
+                Ok(command)
+            }
+        }
+    }
+
+    /// Why it cannot be measured here, and what helps.
+    pub fn is_missing(self) -> Option<&'static str> {
+        match self {
+            Self::Node if output_of("node", &["--version"]).is_none() => {
+                Some("`node` is not in PATH: install Node.js 18 or newer")
+            }
+            Self::Node if !Path::new(NODE_PACKAGES).join("node_modules/ws").is_dir() => {
+                Some("npm's `ws` is not installed: run `npm ci --prefix tests/node`")
+            }
+            Self::Monoio | Self::TokioUring if choose(Choice::IoUring).is_err() => {
+                Some("this kernel does not let it use io_uring")
+            }
+            _ => None,
         }
     }
 }
+
+const NODE_RELAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/engines/comparators/node_ws.mjs");
+/// A folder with `node_modules`.
+const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
 
 /// The relay without its limits: the comparators have none.
 fn relay(driver: &str) -> Command {

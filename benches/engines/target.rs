@@ -24,11 +24,14 @@ enum Against {
 }
 
 /// For each driver of the relay.
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 8] = [
     Target { workload: Workload::Message, against: Against::Subject(Subject::Copy), at_most: 1.15 },
+    Target { workload: Workload::Message, against: Against::Subject(Subject::Node), at_most: 0.42 },
     Target { workload: Workload::Growth, against: Against::Subject(Subject::Copy), at_most: 1.15 },
     Target { workload: Workload::Byte, against: Against::Subject(Subject::Splice), at_most: 1.5 },
+    Target { workload: Workload::Byte, against: Against::Subject(Subject::Node), at_most: 0.18 },
     Target { workload: Workload::Large, against: Against::Subject(Subject::Splice), at_most: 1.15 },
+    Target { workload: Workload::Session, against: Against::Subject(Subject::Node), at_most: 0.3 },
     Target { workload: Workload::Idle, against: Against::Nothing, at_most: 512.0 },
 ];
 

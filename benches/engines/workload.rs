@@ -132,8 +132,10 @@ impl Workload {
     /// Whether it says something about `subject` that is worth its time.
     pub fn concerns(self, subject: Subject) -> bool {
         match self {
-            Self::Message | Self::Byte | Self::Large | Self::ByteGrown => true,
-            Self::Growth | Self::Idle => subject != Subject::Splice,
+            Self::Message | Self::Byte | Self::Large | Self::Idle => true,
+            // What a target is about, and no more: these are slow to set up.
+            Self::Growth => subject.is_relay() || subject == Subject::Copy,
+            Self::ByteGrown => subject.is_relay() || subject.is_pass_through(),
             // They know no session.
             Self::Session => !subject.is_pass_through(),
         }

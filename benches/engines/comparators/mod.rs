@@ -1,6 +1,9 @@
 //! What the relay is measured beside: servers that this executable turns into when it is started as one.
 
+mod link;
+mod monoio;
 mod pass_through;
+mod tokio_uring;
 
 use std::{
     convert::Infallible,
@@ -24,7 +27,11 @@ pub fn run(subject: Subject) -> io::Result<Infallible> {
     match subject {
         Subject::Copy => pass_through::run(pass_through::Copy::new()),
         Subject::Splice => pass_through::run(pass_through::Splice::new()),
-        Subject::Epoll | Subject::IoUring => Err(io::Error::other("this is another executable")),
+        Subject::Monoio => monoio::run(),
+        Subject::TokioUring => tokio_uring::run(),
+        Subject::Epoll | Subject::IoUring | Subject::Node => {
+            Err(io::Error::other("this is another executable"))
+        }
     }
 }
 
