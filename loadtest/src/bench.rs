@@ -120,7 +120,7 @@ impl Bench {
         let cores = pid.filter(|_| is_bound).and_then(relay_process::bound_to);
         let description = Relay {
             label: None,
-            url: choice.url.clone().unwrap_or_else(|| target.url.clone()),
+            url: choice.url.clone().unwrap_or(url),
             command: choice.command.clone(),
             pid,
             cores: cores.map(|cores| cores.to_string()),

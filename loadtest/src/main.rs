@@ -14,12 +14,14 @@ mod engine;
 mod file;
 mod machine;
 mod meter;
+mod mix;
 mod plan;
 mod progress;
 mod relay_process;
 mod report;
 mod run;
 mod scenario;
+mod settings;
 mod sizes;
 mod target;
 
