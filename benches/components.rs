@@ -1,5 +1,5 @@
-//! The pure parts of the hot path by themselves: unmasking, translating frames, routing paired devices' messages, the timer
-//! wheel.
+//! The pure parts of the hot path by themselves: unmasking, translating frames, routing paired devices'
+//! messages, the timer wheel.
 //!
 //! Each checks its result once before it is measured, so that a fast wrong answer is no answer. Run without
 //! `--bench` (`cargo test --benches`) every body runs once.
@@ -82,8 +82,8 @@ fn relay(buf: &mut [u8]) -> Cursor {
     cursor
 }
 
-/// What a `relay` message costs beyond its bytes' way through the driver: finding its session and its payload in the JSON.
-/// Beside it, what a relay pays that parses the message and writes another.
+/// What a `relay` message costs beyond its bytes' way through the driver: finding its session and its payload
+/// in the JSON. Beside it, what a relay pays that parses the message and writes another.
 fn routing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pair relay");
     let mut devices = Devices::paired();
