@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::{Gauges, Link, LinkConfig, Place, StatsPart, stats_json};
 use crate::{
     admission::{AllowList, SharedPolicy},
-    dialect::{Action, Cx, Event, Letter, Opening, SpliceId},
+    dialect::{Action, Cx, Dialect, Event, Letter, Opening, SpliceId},
     id::{ConnId, Remote},
     pacing::{Ledger, Rates},
     reason::Reason,
@@ -137,7 +137,7 @@ impl Net {
         let ip: IpAddr = ip.parse().expect("tests write addresses");
         self.sockets.push(Socket {
             at: None,
-            opening: Opening { ip, host: host.into(), moves: 0 },
+            opening: Opening { ip, host: host.into(), origin: None, moves: 0 },
             heard: VecDeque::new(),
             closed: None,
             held: false,

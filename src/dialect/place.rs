@@ -34,9 +34,9 @@ impl Place {
     }
 }
 
-/// Builds the hashers of this dialect's tables.
+/// Builds the hashers of the tables of one shard.
 #[derive(Clone, Debug)]
-pub(super) struct TableHasher(SipHasher13);
+pub struct TableHasher(SipHasher13);
 
 impl BuildHasher for TableHasher {
     type Hasher = SipHasher13;
