@@ -426,7 +426,8 @@ impl Kind for WebSocketUrl {
                 .as_str()
                 .strip_prefix(authority.host())
                 .is_some_and(|port| port.is_empty() || authority.port_u16().is_some_and(|number| number > 0))
-            && !text.ends_with(['/', '?', '#']);
+            // Parsing drops a fragment without a word.
+            && !text.contains(['?', '#']);
         fits.then(|| Some(text.to_owned()))
     }
     fn show(&self, value: &Option<String>) -> toml::Value {

@@ -85,8 +85,17 @@ fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
                 "{line:?}"
             );
             let own = format!("LONGSPLICE_{}", row.flag.to_uppercase().replace('-', "_"));
-            let contract =
-                name.starts_with("LINK_") || ["PORT", "HOST", "LOG_LEVEL", "RUST_LOG"].contains(&name);
+            let shared = ["PORT", "HOST", "LOG_LEVEL", "RUST_LOG"];
+            let pair = [
+                "RENDEZVOUS_URL",
+                "SESSION_TTL_SECONDS",
+                "MAX_SESSIONS",
+                "ALLOWED_ORIGINS",
+                "METRICS_ENABLED",
+            ];
+            let contract = ["LINK_", "PAIR_"].iter().any(|prefix| name.starts_with(prefix))
+                || shared.contains(&name)
+                || pair.contains(&name);
             assert!(contract || name == own, "{name}");
         }
     }
@@ -211,6 +220,7 @@ fn a_value_out_of_range_is_refused_with_option_source_value_and_remedy() {
         (&[], &[("RENDEZVOUS_URL", "wss://me@a.example")], "", &["RENDEZVOUS_URL", "me@"]),
         (&[], &[("RENDEZVOUS_URL", "wss://a.example:99999")], "", &["RENDEZVOUS_URL", ":99999", "wss://"]),
         (&[], &[("RENDEZVOUS_URL", "wss://a example")], "", &["RENDEZVOUS_URL", "wss://"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://a.example#x")], "", &["RENDEZVOUS_URL", "#x"]),
         (&[], &[("RENDEZVOUS_URL", "a.example")], "", &["RENDEZVOUS_URL", "a.example", "ws or wss"]),
         (&[], &[("ALLOWED_ORIGINS", "*,https://a.example")], "", &["ALLOWED_ORIGINS", "`*`"]),
         (&[], &[("METRICS_ENABLED", "true")], "", &["METRICS_ENABLED", "1 (on)"]),

@@ -21,7 +21,10 @@ use std::{net::IpAddr, ops::Range};
 
 use rand_chacha::ChaCha12Rng;
 
-pub use self::{manners::Manners, place::Place};
+pub use self::{
+    manners::Manners,
+    place::{Place, TableHasher},
+};
 use crate::{
     id::ConnId,
     pacing::{Ledger, Leg, Rates},

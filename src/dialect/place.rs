@@ -29,7 +29,7 @@ impl Place {
 
     /// Hashing for this shard's tables: keyed like the homes, so that a run with the same key repeats
     /// exactly.
-    pub(super) fn table_hasher(&self) -> TableHasher {
+    pub fn table_hasher(&self) -> TableHasher {
         TableHasher(SipHasher13::new_with_key(&self.hash_key))
     }
 }

@@ -52,9 +52,8 @@ impl Assembly {
 }
 
 /// What a connection has reserved.
-#[allow(clippy::borrowed_box, reason = "it is the place itself that is looked at")]
-pub(super) fn reserved(gathered: &Option<Box<Gathered>>) -> usize {
-    gathered.as_ref().map_or(0, |gathered| gathered.reserved())
+pub(super) fn reserved(gathered: Option<&Gathered>) -> usize {
+    gathered.map_or(0, Gathered::reserved)
 }
 
 impl<D: Driver> Shard<D> {

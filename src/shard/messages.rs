@@ -86,10 +86,10 @@ impl<D: Driver> Shard<D> {
             let settings = &self.shared.settings;
             let manners = settings.manners(conn.kind);
             let bounds = self.assembly.bounds(id, manners.message_bytes_max, settings.message_bytes_max);
-            let before = reserved(&conn.gathered);
+            let before = reserved(conn.gathered.as_deref());
             let buf = input.buf(&mut self.driver);
             let step = conn.inbound.collect(buf, &mut cursor, bounds, &mut conn.gathered);
-            self.assembly.note(before, reserved(&conn.gathered));
+            self.assembly.note(before, reserved(conn.gathered.as_deref()));
             match step {
                 Step::Empty => break,
                 Step::Ping(payload) => self.pong(id, payload),

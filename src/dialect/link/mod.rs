@@ -31,12 +31,11 @@ pub use self::{
     id::LinkId,
     letters::Letter,
     links::LinkKey,
-    registry::{Claim, Verdict},
+    registry::{Address, Claim, Registry, Verdict},
     stats::{Gauges, StatsPart, stats_json},
 };
 use self::{
     links::Links,
-    registry::Registry,
     seats::{Role, Seats},
     stats::History,
     wire::Answer,

@@ -443,6 +443,7 @@ impl Net {
 
     fn carry_out(&mut self, shard: u16, action: Action, message: Option<(bool, &[u8])>) {
         match action {
+            Action::Forward { to, .. } => panic!("the link dialect passes nothing on to {to:?}"),
             Action::Send { conn, text } => {
                 let (_, socket) = self.named(shard, conn);
                 assert_eq!(socket.closed, None, "sent after its close: {text}");
