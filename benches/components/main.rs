@@ -6,6 +6,7 @@
 mod frames;
 mod handoff;
 mod pacing;
+mod pairing;
 mod registry;
 mod signatures;
 mod timers;
@@ -25,6 +26,7 @@ criterion_group! {
         frames::headers,
         frames::translating,
         pacing::charging,
+        pairing::routing,
         timers::wheel,
         registry::addresses,
         signatures::verifying,
