@@ -34,6 +34,7 @@
 mod buffers;
 mod choose;
 mod clock;
+pub mod dial;
 mod epoll;
 pub mod listen;
 mod outbox;
@@ -314,8 +315,14 @@ pub trait Driver {
     /// `release`.
     fn send_chunk(&mut self, conn: ConnId, chunk: Chunk, range: Range<usize>);
 
+    /// Queues a copy of the part `range` of `bytes_mut(chunk)` for sending. The chunk stays the caller's.
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>);
+
     /// Queues a copy of `bytes` for sending.
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]);
+
+    /// Queues `bytes` from `start` on for sending, where they lie.
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize);
 
     /// Moves up to `bytes_max` bytes from the connection, which must not be read at the time, into a pipe.
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn;

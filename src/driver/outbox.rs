@@ -189,6 +189,14 @@ impl Memory {
         copy_behind(outbox, &mut self.spare_heaps, bytes);
     }
 
+    /// Queues the bytes from `start` on where they lie.
+    pub(super) fn push_heap(&mut self, outbox: &mut Outbox, bytes: Vec<u8>, start: usize) {
+        debug_assert!(start < bytes.len());
+        outbox.bytes += bytes.len() - start;
+        self.held_bytes += bytes.len() - start;
+        outbox.pieces.push_back(Piece::Heap { bytes, start });
+    }
+
     /// Queues a copy of part of a lent buffer, which stays lent.
     pub(super) fn push_copy_of(&mut self, outbox: &mut Outbox, buffer: u32, start: usize, len: usize) {
         outbox.bytes += len;

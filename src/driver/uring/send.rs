@@ -52,6 +52,24 @@ impl UringDriver {
         self.change(conn);
     }
 
+    pub(super) fn queue_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>) {
+        let state = self.slots.get_mut(conn);
+        let state = state.filter(|state| state.is_open() && !state.send_failed && !range.is_empty());
+        let Some(state) = state else { return };
+        let outbox = self.memory.outbox(&mut state.outbox);
+        self.memory.push_copy_of(outbox, chunk.buffer(), range.start, range.len());
+        self.change(conn);
+    }
+
+    pub(super) fn queue_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
+        let state = self.slots.get_mut(conn);
+        let state = state.filter(|state| state.is_open() && !state.send_failed && start < bytes.len());
+        let Some(state) = state else { return };
+        let outbox = self.memory.outbox(&mut state.outbox);
+        self.memory.push_heap(outbox, bytes, start);
+        self.change(conn);
+    }
+
     pub(super) fn queue_pipe(&mut self, conn: ConnId, pipe: Pipe) {
         let state = self.slots.get_mut(conn).filter(|state| state.is_open() && !state.send_failed);
         let Some(state) = state else {
