@@ -43,8 +43,10 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod dialect;
+pub mod doctor;
 #[allow(unsafe_code)]
 pub mod driver;
+pub mod health;
 pub mod id;
 pub mod limits;
 pub mod logs;
@@ -53,5 +55,6 @@ pub mod proto;
 pub mod reason;
 pub mod shard;
 pub mod sim;
+pub mod systemd;
 pub mod time;
 pub mod timers;
