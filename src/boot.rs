@@ -22,8 +22,9 @@ use crate::{
     config::Config,
     control::Control,
     dialect::{
-        Dialects,
-        link::{Link, LinkConfig, Place},
+        Dialects, Kind, Place,
+        link::{Link, LinkConfig},
+        pair::{Pair, PairConfig},
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
@@ -48,12 +49,16 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     let sites = claim::sites(config, manager.listeners())?;
     let shards = shards(config);
     let clock = Clock::start();
-    let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?);
-    let shared = Arc::new(Shared::new(settings(config), policy, shards, clock.at()));
+    let addresses = sites.addresses();
+    let pair = config.pair(&addresses);
+    let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
+        .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
+    let shared = Arc::new(Shared::new(settings(config, &pair), policy, shards, clock.at()));
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
 
+    warn_of_unreachable_url(config, &addresses);
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
     let threads = start_shards(config, &chosen, &sites, &relay, &offices, &seeds)?;
     let (control, admin) = start_control(config, &chosen, &relay)?;
@@ -64,7 +69,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
         shards,
         pin = config.pin,
         admin = admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
-        dialects = "link",
+        dialects = config.dialects.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(","),
         max_connections = config.max_connections,
         max_connections_per_ip = config.max_connections_per_ip,
         descriptors,
@@ -253,6 +258,7 @@ fn start_shards(
     seeds: &Seeds,
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let (bound, is_bound) = mpsc::channel();
+    let pair = config.pair(&sites.addresses());
     let mut starts = Vec::new();
     let mut threads = Vec::new();
     let cores = process::cores();
@@ -270,7 +276,8 @@ fn start_shards(
                 buffer_bytes: config.recv_buffer_size as u32,
             },
             clock: relay.clock,
-            link: config.link(),
+            link: config.serves(Kind::Link).then(|| config.link()),
+            pair: config.serves(Kind::Pair).then(|| pair.clone()),
             place: Place {
                 shard: number,
                 shards: relay.shared.mailboxes.shards(),
@@ -312,7 +319,8 @@ struct Plan {
     listen: ListenOptions,
     pool: PoolOptions,
     clock: Clock,
-    link: LinkConfig,
+    link: Option<LinkConfig>,
+    pair: Option<PairConfig>,
     place: Place,
     random: ChaCha12Rng,
 }
@@ -348,8 +356,10 @@ fn run_shard(
         pipes_max: PIPES_MAX,
         connections_max: u32::MAX,
     };
-    let link = Link::new(plan.link, plan.place);
-    let dialects = Dialects { link: Some(link) };
+    let dialects = Dialects {
+        link: plan.link.map(|config| Link::new(config, plan.place.clone())),
+        pair: plan.pair.map(|config| Pair::new(config, plan.place)),
+    };
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::OutOfMemory => format!(
             "shard {}: {error}. If it is the limit on locked memory, raise it (ulimit -l, LimitMEMLOCK=); `longsplice \
@@ -386,6 +396,18 @@ fn turn<D: Driver>(
     shard.run()
 }
 
+/// A QR code is read on another device: a made-up URL of this machine's address is hardly ever one that it can reach.
+fn warn_of_unreachable_url(config: &Config, addresses: &[SocketAddr]) {
+    let is_public = addresses.iter().any(|address| !address.ip().is_loopback());
+    if config.serves(Kind::Pair) && config.pair_rendezvous_url.is_none() && is_public {
+        tracing::warn!(
+            url = config.pair(addresses).rendezvous_url,
+            "RENDEZVOUS_URL is not set: QR codes will carry a URL that other devices cannot reach; set it to the one \
+             that they can, such as wss://relay.example"
+        );
+    }
+}
+
 fn choose_driver(config: &Config) -> Result<Chosen, String> {
     let chosen = driver::choose(config.driver).map_err(|error| error.to_string())?;
     if let Some(why) = &chosen.why {
@@ -402,18 +424,22 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
     Ok(AllowList::parse([text.as_str()]))
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, pair: &PairConfig) -> Settings {
     Settings {
         handshake_timeout: config.handshake_timeout,
-        role_timeout: config.role_timeout,
-        ping_interval: config.ping_interval,
+        manners: Kind::ALL.map(|kind| match kind {
+            Kind::Link => LinkConfig::manners(config.ping_interval, config.role_timeout),
+            Kind::Pair => pair.manners(config.pair_ping_interval, config.role_timeout),
+        }),
         slow_peer: config.link_slow_peer_sec,
         splice_bytes_min: config.splice_min,
         outbox_bytes_max: config.outbox_budget,
+        message_bytes_max: config.message_budget,
         connections_max: config.max_connections as usize,
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
+        pair_metrics: config.pair_metrics_enabled,
     }
 }
 

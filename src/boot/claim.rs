@@ -57,6 +57,14 @@ pub(super) fn listen_options(config: &Config) -> ListenOptions {
 }
 
 impl Sites {
+    /// The addresses that clients reach.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Sites::Own(addresses) => addresses.clone(),
+            Sites::Inherited(sockets) => sockets.iter().map(Inherited::address).collect(),
+        }
+    }
+
     /// What a shard's descriptor table has to keep.
     pub(super) fn inherited(&self) -> &[Inherited] {
         match self {
@@ -83,10 +91,7 @@ impl Sites {
 
 impl fmt::Display for Sites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses: Vec<String> = match self {
-            Sites::Own(addresses) => addresses.iter().map(SocketAddr::to_string).collect(),
-            Sites::Inherited(sockets) => sockets.iter().map(|socket| socket.address().to_string()).collect(),
-        };
+        let addresses: Vec<String> = self.addresses().iter().map(SocketAddr::to_string).collect();
         f.write_str(&addresses.join(","))
     }
 }

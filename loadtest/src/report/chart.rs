@@ -41,11 +41,13 @@ pub struct Series {
     pub name: String,
     /// Of the style sheet: `s1`, `s2`, `s3`.
     pub class: &'static str,
-    /// Ascending in x; a gap where there is no value.
-    pub points: Vec<(f64, Option<f64>)>,
+    pub points: Points,
     /// What stands for many points where they are merged.
     pub merge: Merge,
 }
+
+/// Places and values, ascending; a gap where there is no value.
+pub type Points = Vec<(f64, Option<f64>)>;
 
 /// How neighbouring points become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Chart {
             line(&mut svg, "start", [across(0.0) * 1000.0, 0.0, across(0.0) * 1000.0, 1000.0]);
         }
         for series in &series {
-            svg += &series.paths(&across, &scale, self.series.len() == 1);
+            svg += &series.paths(&across, &scale, self.series.len() == 1 && !scale.is_log);
         }
         let mut out = String::new();
         let note = if scale.is_log { " <small>logarithmic</small>" } else { "" };
@@ -286,7 +288,7 @@ fn x_ticks(x: X, left: f64, right: f64) -> Vec<(f64, bool)> {
             // No label at the left end, for which there is no room beside the half.
             [(std::f64::consts::LOG10_2, false)]
                 .into_iter()
-                .chain(nines.skip(1).map(|nines| (nines, nines > 3.5 && nines as u32 % 2 == 0)))
+                .chain(nines.skip(1).map(|nines| (nines, nines > 3.5 && (nines as u32).is_multiple_of(2))))
                 .filter(|(nines, _)| *nines <= right)
                 .collect()
         }

@@ -1,7 +1,7 @@
 //! The comparison of two relays as a part of the page.
 
 use super::{
-    chart::{Chart, Merge, Series, X, Y},
+    chart::{Chart, Merge, Points, Series, X, Y},
     facts,
     html::{self, escape, line, over_time},
     model::{Comparison, Measure, Report, Run},
@@ -106,7 +106,7 @@ impl Axis {
 
 /// Every round as a line of its relay's colour.
 fn charts(report: &Report, comparison: &Comparison) -> Vec<Chart> {
-    let lines = |points: &dyn Fn(&Run) -> Vec<(f64, Option<f64>)>, merge: Merge| -> Vec<Series> {
+    let lines = |points: &dyn Fn(&Run) -> Points, merge: Merge| -> Vec<Series> {
         let pairs = comparison.rounds.iter().flat_map(|(a, b)| [("A", "s1", *a), ("B", "s2", *b)]);
         pairs
             .filter_map(|(name, class, run)| Some(line(name, class, points(report.runs.get(run)?), merge)))
@@ -114,18 +114,9 @@ fn charts(report: &Report, comparison: &Comparison) -> Vec<Chart> {
     };
     let count = Y { write: units::short, base: 1000.0, may_be_log: false };
     let latency = lines(&|run| run.latency.as_ref().map(html::nines).unwrap_or_default(), Merge::Max);
-    let rate = lines(
-        &|run| {
-            let rate = |tick: &super::model::Tick, seconds: f64| {
-                (tick.at_seconds > 0.0 && run.totals.messages > 0).then_some(tick.messages as f64 / seconds)
-            };
-            over_time(run, rate)
-        },
-        Merge::Mean,
-    );
-    let cores = lines(&|run| over_time(run, |tick, _| tick.relay_cores), Merge::Mean);
-    let rss =
-        lines(&|run| over_time(run, |tick, _| tick.relay_rss_bytes.map(|bytes| bytes as f64)), Merge::Max);
+    let rate = lines(&|run| html::rate_over_time(run, |tick| tick.messages), Merge::Mean);
+    let cores = lines(&|run| over_time(run, |tick| tick.relay_cores), Merge::Mean);
+    let rss = lines(&|run| over_time(run, |tick| tick.relay_rss_bytes.map(|bytes| bytes as f64)), Merge::Max);
     let percent = Y { write: |cores| format!("{} %", units::number(cores * 100.0)), ..count };
     vec![
         Chart {

@@ -68,7 +68,7 @@ for (const plot of document.querySelectorAll(".plot")) {
   });
 }
 
-// A link into a closed part opens it, and so does printing.
+// A link into a closed run opens it. Printing opens the parts of each run that is open.
 const open = () => {
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (target && target.tagName === "DETAILS") target.open = true;
@@ -76,5 +76,7 @@ const open = () => {
 addEventListener("hashchange", open);
 open();
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("section > details, .run[open] > details")) {
+    details.open = true;
+  }
 });

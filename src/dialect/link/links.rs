@@ -6,11 +6,11 @@
 
 use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 
-use super::{id::LinkId, place::TableHasher};
 use slab::Slab;
 
+use super::id::LinkId;
 use crate::{
-    dialect::{Kind, SpliceId},
+    dialect::{Kind, SpliceId, place::TableHasher},
     id::{ConnId, Remote},
     pacing::{Ledger, Leg},
     time::Time,
