@@ -45,6 +45,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "timers",
         ],
     ),
+    ("systemd", &[]),
+    ("health", &["config"]),
+    ("doctor", &["boot", "config", "driver", "limits"]),
     ("boot", &["*"]),
     ("sim", &["*"]),
 ];

@@ -58,7 +58,7 @@ pub use self::{
     clock::Clock,
     epoll::EpollDriver,
     table::Private,
-    uring::UringDriver,
+    uring::{UringDriver, locked_bytes},
 };
 
 use crate::{
@@ -133,8 +133,8 @@ pub enum Completion {
         /// The errno.
         error: i32,
     },
-    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN` and the listeners are
-    /// closed.
+    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN`, those that outlive this process
+    /// apart, and the listeners are closed.
     AcceptStopped,
     /// Bytes arrived.
     Received {
@@ -358,8 +358,8 @@ pub trait Driver {
     /// Wakes another shard: it will see [`Completion::Woken`].
     fn wake(&mut self, shard: u16);
 
-    /// Stops accepting: drains the accept queues to `EAGAIN`, closes the listeners, then says
-    /// `AcceptStopped`.
+    /// Stops accepting: drains the accept queues to `EAGAIN` (but for inherited ones, whose connections wait for the
+    /// next process), closes the listeners, then says `AcceptStopped`.
     fn stop_accept(&mut self);
 
     /// Starts accepting: at first, and again after [`Completion::AcceptFailed`].

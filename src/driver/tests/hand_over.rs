@@ -44,7 +44,7 @@ fn connections_move_between_threads_with_private_tables<D: Real>() {
     let (address_to, address_from) = mpsc::channel();
 
     let sender = std::thread::spawn(move || {
-        let (private, ends) = here.enter().unwrap();
+        let (private, ends) = here.enter(&[]).unwrap();
         assert_eq!(private, Private::Yes);
         let (mut driver, address) = driver_at::<D>(ends);
         let before = descriptors();
@@ -69,7 +69,7 @@ fn connections_move_between_threads_with_private_tables<D: Real>() {
         finish(driver);
     });
     let receiver = std::thread::spawn(move || {
-        let (_, ends) = there.enter().unwrap();
+        let (_, ends) = there.enter(&[]).unwrap();
         let (mut driver, _) = driver_at::<D>(ends);
         let before = descriptors();
         let mut tags = (Vec::new(), 0u64);

@@ -42,7 +42,8 @@ use self::{
     token::{Op, Token},
 };
 use super::{
-    Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PostFull, Read, Setup, SpliceIn,
+    Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PoolOptions, PostFull, Read, Setup,
+    SpliceIn,
     buffers::Pool,
     outbox::Memory,
     pending::Pending,
@@ -85,6 +86,11 @@ pub struct UringDriver {
     counters: DriverCounters,
     /// The ring and the descriptors belong to one thread.
     not_send: PhantomData<*const ()>,
+}
+
+/// Memory that the driver of one shard locks, in bytes.
+pub fn locked_bytes(pool: PoolOptions) -> u64 {
+    ring::locked_bytes(pool.buffers)
 }
 
 impl UringDriver {

@@ -30,6 +30,17 @@ impl Queues {
     pub(super) const DEFAULT: Queues = Queues { submissions: 1024, completions: 8192 };
 }
 
+/// Memory that a shard's ring and its ring of `buffers` receive buffers lock, in bytes; the buffers themselves are not
+/// locked. Since Linux 6.14 it is charged to the user (`RLIMIT_MEMLOCK`), before only a part of it.
+pub(super) fn locked_bytes(buffers: u32) -> u64 {
+    let Queues { submissions, completions } = Queues::DEFAULT;
+    // io_uring_setup(2): an entry is 64 bytes, a completion 16; the completions share their pages with the heads.
+    let pages = |bytes: u64| bytes.next_multiple_of(4096);
+    pages(u64::from(submissions) * 64)
+        + pages(u64::from(completions) * 16 + 512)
+        + pages(u64::from(buffers) * 16)
+}
+
 /// The group of the one buffer ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
@@ -104,6 +115,15 @@ impl Ring {
     pub(super) fn accept(&mut self, listener: BorrowedFd<'_>, token: Token) {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).flags(flags).build();
+        self.push(&entry, token);
+    }
+
+    /// Accepts one connection.
+    pub(super) fn accept_once(&mut self, listener: BorrowedFd<'_>, token: Token) {
+        let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let entry =
+            opcode::Accept::new(types::Fd(listener.as_raw_fd()), address, length).flags(flags).build();
         self.push(&entry, token);
     }
 
