@@ -12,7 +12,7 @@
 //! | 2: fields are passed on unchanged | `what_devices_say_of_themselves_arrives_as_they_said_it` |
 //! | 3: the other end gets `peer-disconnected`, the session stays | `when_one_end_goes_the_other_is_told_and_stays` |
 //! | 3: resume | `a_target_takes_its_slot_back`, `a_source_takes_its_slot_back` and the three behind them |
-//! | 3: pings each 25 s | `silent_sockets_are_pinged` |
+//! | 3: pings each 25 s | `silent_sockets_are_pinged`; beside it `a_socket_that_asks_for_nothing_is_closed_in_time` |
 //! | 3: expiry, what delays it and what does not | the five `session` and `expiry` tests at the end |
 //!
 //! What is refused is in `pair_refusals.rs`, what is relayed in `pair_data.rs`.
@@ -394,6 +394,20 @@ fn silent_sockets_are_pinged() {
         assert!(news.contains("peer-disconnected"), "{news}");
         pair.target.expect_lost();
         check_open(&mut pair.source);
+    });
+}
+
+#[test]
+fn a_socket_that_asks_for_nothing_is_closed_in_time() {
+    every_cell(|cell| {
+        let relay = cell.setup().flag("--role-timeout", "1s").start();
+        let mut source = open(&relay);
+        create(&mut source, &Device::new("source").source());
+        let mut idle = open(&relay);
+        check_open(&mut idle);
+        assert_eq!(idle.expect_closed(4000), "no role in time");
+        // One that waits for its peer has asked, and came first.
+        check_open(&mut source);
     });
 }
 
