@@ -104,7 +104,7 @@ impl Sources {
         let sockets =
             2 * u64::from(scenario.links) + u64::from(scenario.links.div_ceil(scenario.links_per_host));
         let is_churn = scenario.kind == Kind::Churn;
-        let is_loopback = target.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let is_loopback = matches!(target.address.ip(), IpAddr::V4(address) if address.is_loopback());
         let needed = sockets > u64::from(CONNECTIONS_PER_SOURCE) || is_churn;
         // Sessions that come and go leave their ports unusable for a while.
         let least = if is_churn { CHURN_SOURCES } else { 1 };
@@ -138,7 +138,7 @@ const CHURN_SOURCES: u32 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Settings;
+    use crate::settings::Settings;
 
     fn plan(links: u32, threads: u32, descriptors: u64, target: &str) -> Plan {
         let settings = Settings { links: Some(links), threads: Some(threads), ..Settings::default() };

@@ -12,7 +12,7 @@ use monoio::{
 
 use super::{
     announce,
-    link::{Hub, Read, Runtime, Write},
+    link::{Hub, RING_ENTRIES, Read, Runtime, Write},
     listen,
 };
 
@@ -62,6 +62,3 @@ impl Write for OwnedWriteHalf<TcpStream> {
         let _ = AsyncWriteRent::shutdown(self).await;
     }
 }
-
-/// Enough that one submission takes what a thousand ready connections ask for.
-pub const RING_ENTRIES: u32 = 4096;

@@ -10,9 +10,8 @@ use tokio_uring::{
 
 use super::{
     announce,
-    link::{Hub, Read, Runtime, Write},
+    link::{Hub, RING_ENTRIES, Read, Runtime, Write},
     listen,
-    monoio::RING_ENTRIES,
 };
 
 struct TokioUring;
