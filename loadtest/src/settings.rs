@@ -67,7 +67,7 @@ pub struct Settings {
     /// SO_RCVBUF of relayed sockets; 0 leaves it to the kernel. [default: 0]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer: Option<Bytes>,
-    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 20,000 connections to
+    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 10,000 connections to
     /// a relay on this machine; else the kernel's choice]
     #[arg(long, value_name = "IP")]
     pub source_address: Option<Vec<IpAddr>>,

@@ -113,7 +113,7 @@ options! {
         message_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "message-budget", env &[&[Env::named("LONGSPLICE_MESSAGE_BUDGET")]];
         /// Rest of an unmasked frame from which on it is moved by splice(2) inside the kernel.
-        splice_min: usize = "1MiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
+        splice_min: usize = "256KiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
             flag "splice-min", env &[&[Env::named("LONGSPLICE_SPLICE_MIN")]];
     }
     "Limits" {

@@ -56,7 +56,7 @@ fn the_defaults_are_those_of_the_contracts() {
     assert_eq!(config.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.drain_delay, Duration::ZERO);
     assert_eq!((config.driver, config.shards, config.pin), (driver::Choice::Auto, None, false));
-    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 1 << 20));
+    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 256 << 10));
     assert_eq!((config.stats, config.admin_listen), (StatsAccess::Public, None));
 }
 

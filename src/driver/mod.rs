@@ -48,6 +48,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod write;
 
 use std::{io, net::SocketAddr, ops::Range};
 
@@ -163,7 +164,8 @@ pub enum Completion {
         conn: ConnId,
     },
     /// The kernel took `bytes` more of what was queued on the connection. It may have taken none: whenever an
-    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left.
+    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left. Where more was queued meanwhile
+    /// that has not been offered to the kernel, the bytes may be told together with those.
     Sent {
         /// Which connection.
         conn: ConnId,

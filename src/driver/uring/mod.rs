@@ -210,11 +210,15 @@ impl UringDriver {
     /// Pushes everything that is due, and enters the kernel.
     fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
         self.direct_reads_left = DIRECT_READS_PER_TURN;
+        let mut changed = std::mem::take(&mut self.changed);
+        if self.is_short_of_buffers() {
+            self.send_ahead(&changed);
+        }
+        changed.append(&mut self.changed);
         self.relieve();
         if !self.scarce {
             self.provided.provide_all(&mut self.memory.pool);
         }
-        let mut changed = std::mem::take(&mut self.changed);
         for conn in changed.drain(..) {
             self.settle(conn);
         }
@@ -224,6 +228,29 @@ impl UringDriver {
         self.changed = changed;
         let wait = wait && self.pending.is_empty() && !self.can_read_directly() && !self.ring.is_ready();
         self.ring.enter(wait, timeout)
+    }
+
+    /// Whether most buffers are queued for sending, so that the next receives would find none or few.
+    fn is_short_of_buffers(&self) -> bool {
+        self.scarce || self.memory.pool.unlent() < self.memory.pool.count() / 2
+    }
+
+    /// Submits the sends by themselves and takes their buffers back before anything is received. One system call
+    /// more, where receives would otherwise end for want of a buffer, each to be read directly and armed anew.
+    fn send_ahead(&mut self, changed: &[ConnId]) {
+        // What is ready already comes first.
+        if self.ring.is_ready() {
+            return;
+        }
+        for &conn in changed {
+            if self.open(conn).is_some_and(|state| !state.posted) {
+                self.settle_sending(conn);
+            }
+        }
+        self.ring.submit();
+        while let Some(entry) = self.ring.pop() {
+            self.complete(&entry);
+        }
     }
 
     /// Closes everything and waits until nothing is in flight, for a limited time.

@@ -18,14 +18,15 @@ use super::{
 use crate::{
     driver::{
         Chunk, Completion, Read,
+        outbox::RUNS_MAX,
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
 };
 
-/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small
-/// pieces.
-const DIRECT_READ_BUFFERS: usize = 4;
+/// Buffers that one direct read of a bulk stream may fill: 256 KiB by default, from which on larger reads and sends
+/// cost no less a byte. As many as one send covers.
+const DIRECT_READ_BUFFERS: usize = RUNS_MAX;
 
 const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
 
@@ -122,8 +123,11 @@ impl UringDriver {
     /// Lends out the buffers that a receive filled, the first to the last.
     fn deliver(&mut self, conn: ConnId, operation: Receiving, first: u32, bytes: usize) {
         let room = self.memory.pool.buffer_bytes();
-        let open = self.slots.get_mut(conn).filter(|state| state.is_open());
+        let mut open = self.slots.get_mut(conn).filter(|state| state.is_open());
         let is_open = open.is_some();
+        if let Some(state) = &mut open {
+            state.bulk = bytes >= room;
+        }
         if operation == Receiving::Once
             && let Some(state) = open
             && matches!(state.want, Read::Once { .. })
@@ -228,7 +232,7 @@ impl UringDriver {
         };
         let pool = &mut self.memory.pool;
         let mut lent = [0; DIRECT_READ_BUFFERS];
-        let count = pool.free().min(if once.is_some() { 1 } else { DIRECT_READ_BUFFERS });
+        let count = pool.free().min(if once.is_none() && state.bulk { DIRECT_READ_BUFFERS } else { 1 });
         for place in &mut lent[..count] {
             *place = pool.lend().expect("counted above");
         }
@@ -240,6 +244,7 @@ impl UringDriver {
             state.want = Read::Off;
         }
         let mut left = received.as_ref().map_or(0, |bytes| *bytes);
+        state.bulk = left >= pool.buffer_bytes();
         for &buffer in lent {
             let length = left.min(pool.buffer_bytes());
             left -= length;
@@ -280,7 +285,8 @@ impl UringDriver {
                 self.receive_despite_scarcity(conn);
             }
         }
-        self.scarce = false;
+        // With every buffer queued for sending, receives would only end at once.
+        self.scarce &= self.memory.pool.unlent() == 0;
     }
 
     fn receive_despite_scarcity(&mut self, conn: ConnId) {
