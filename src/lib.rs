@@ -53,5 +53,6 @@ pub mod proto;
 pub mod reason;
 pub mod shard;
 pub mod sim;
+pub mod tables;
 pub mod time;
 pub mod timers;
