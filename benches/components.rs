@@ -3,11 +3,16 @@
 //! Each checks its result once before it is measured, so that a fast wrong answer is no answer. Run without
 //! `--bench` (`cargo test --benches`) every body runs once.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use longsplice::{
     driver::HEADROOM,
+    limits::TURN_BUDGET,
+    pacing::{Budget, Rates},
     proto::ws::{Cursor, Inbound, Opcode, Step, outbound::client_frame, unmask},
     time::Time,
     timers::{Alarm, Wheel},
@@ -92,6 +97,9 @@ fn timers(criterion: &mut Criterion) {
     group.bench_function("a turn without a due timer", |bencher| {
         bencher.iter(|| (wheel.pop(black_box(Time(0))), wheel.next_deadline()));
     });
+    group.bench_function("the longest of the turns in which all fire", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| longest_turn(&mut full_wheel())).sum());
+    });
     group.throughput(Throughput::Elements(u64::from(TIMERS)));
     group.bench_function("fire all, turn by turn", |bencher| {
         bencher.iter_batched_ref(
@@ -104,6 +112,79 @@ fn timers(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+}
+
+/// Turns as a shard takes them, each of a bounded number of alarms.
+fn longest_turn(wheel: &mut Wheel) -> Duration {
+    let mut longest = Duration::ZERO;
+    while let Some(now) = wheel.next_deadline() {
+        let start = Instant::now();
+        black_box((0..TURN_BUDGET).map_while(|_| wheel.pop(now)).count());
+        longest = longest.max(start.elapsed());
+    }
+    longest
+}
+
+const LINKS: u32 = 50_000;
+const RATES: Rates = Rates { rate_bps: 16_384, hourly_bytes: 0, trickle_bps: 0 };
+
+/// Links that all wait for their rate, woken as their slices fall due: what pacing adds to the bytes' own cost.
+fn pacing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("50,000 links at their rate");
+    group.sample_size(10);
+    let mut waiting = Waiting::new();
+    let (before, wakes) = (waiting.granted, waiting.run(Duration::from_secs(1)));
+    let rate = (waiting.granted - before) as f64 / f64::from(LINKS);
+    assert!((15_000.0..18_000.0).contains(&rate), "{rate} bytes a second and link");
+    group.throughput(Throughput::Elements(wakes));
+    group.bench_function("a second of wake-ups", |bencher| {
+        bencher.iter(|| waiting.run(Duration::from_secs(1)));
+    });
+}
+
+struct Waiting {
+    wheel: Wheel,
+    budgets: Vec<Budget>,
+    now: Time,
+    granted: u64,
+}
+
+impl Waiting {
+    /// Every burst is spent, and every link waits.
+    fn new() -> Waiting {
+        let now = Time(1_000_000);
+        let mut wheel = Wheel::new(now);
+        let mut budgets = vec![Budget::new(&RATES, now); LINKS as usize];
+        for (link, budget) in (0..).zip(&mut budgets) {
+            budget.charge(&RATES, 2 * RATES.rate_bps);
+            wheel.arm(now + Duration::from_micros(u64::from(link % 100_000)), Alarm::Shard(link));
+        }
+        Waiting { wheel, budgets, now, granted: 0 }
+    }
+
+    /// Wake-ups in so much time.
+    fn run(&mut self, span: Duration) -> u64 {
+        let end = self.now + span;
+        let mut wakes = 0;
+        while let Some(now) = self.wheel.next_deadline().filter(|at| *at < end) {
+            self.now = now;
+            for _ in 0..TURN_BUDGET {
+                let Some(Alarm::Shard(link)) = self.wheel.pop(now) else { break };
+                wakes += 1;
+                let budget = &mut self.budgets[link as usize];
+                // There is always more to send than is paid for.
+                let mut due = budget.allow(&RATES, now, 65_536);
+                while let Ok(bytes) = due {
+                    self.granted += bytes;
+                    budget.charge(&RATES, bytes);
+                    due = budget.allow(&RATES, now, 65_536);
+                }
+                self.wheel.arm(due.expect_err("the loop ends so"), Alarm::Shard(link));
+            }
+        }
+        self.now = end;
+        wakes
+    }
 }
 
 /// Deadlines spread over the 30 s between two pings.
@@ -121,6 +202,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(20);
-    targets = masking, translating, timers
+    targets = masking, translating, timers, pacing
 }
 criterion_main!(components);
