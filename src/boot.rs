@@ -244,6 +244,7 @@ fn start_shards(
                 buffers: u32::from(config.recv_buffers),
                 buffer_bytes: config.recv_buffer_size as u32,
             },
+            park_after: config.park_after,
             clock: relay.clock,
             link: config.link(),
             place: Place {
@@ -286,6 +287,7 @@ struct Plan {
     addresses: Vec<SocketAddr>,
     listen: ListenOptions,
     pool: PoolOptions,
+    park_after: Duration,
     clock: Clock,
     link: LinkConfig,
     place: Place,
@@ -325,6 +327,7 @@ fn run_shard(
         pool: plan.pool,
         pipes_max: PIPES_MAX,
         connections_max: u32::MAX,
+        park_after: plan.park_after,
     };
     let link = Link::new(plan.link, plan.place);
     let dialects = Dialects { link: Some(link) };
