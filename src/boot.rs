@@ -45,7 +45,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     let shards = config.shards.unwrap_or_else(default_shards);
     let clock = Clock::start();
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?);
-    let shared = Arc::new(Shared::new(settings(config), policy, shards, clock.at()));
+    let room = descriptors_of_a_shard(descriptors, shards);
+    let shared = Arc::new(Shared::new(settings(config, room), policy, shards, clock.at()));
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
@@ -408,7 +409,15 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
     Ok(AllowList::parse([text.as_str()]))
 }
 
-fn settings(config: &Config) -> Settings {
+/// How many descriptors each shard may have: all that the limit allows where it gets a table of its own.
+fn descriptors_of_a_shard(limit: u64, shards: u16) -> u64 {
+    // Asked of a thread that ends at once: a table that was made private stays so.
+    let tried = thread::spawn(|| process::can_have_own_table());
+    if tried.join().unwrap_or(false) { limit } else { limit / u64::from(shards.max(1)) }
+}
+
+fn settings(config: &Config, descriptors: u64) -> Settings {
+    let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
     Settings {
         handshake_timeout: config.handshake_timeout,
         role_timeout: config.role_timeout,
@@ -417,6 +426,7 @@ fn settings(config: &Config) -> Settings {
         splice_bytes_min: config.splice_min,
         outbox_bytes_max: config.outbox_budget,
         connections_max: config.max_connections as usize,
+        shard_connections_max: usize::try_from(descriptors - reserve).unwrap_or(usize::MAX),
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
@@ -467,6 +477,10 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Descriptors of a shard that accepting leaves free: for its own (a few), for pipes, and for connections that
+/// move there, which would otherwise be lost on arrival.
+const DESCRIPTORS_RESERVED: u64 = 2 * PIPES_MAX as u64 + 128;
 
 /// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
 const PIPES_MAX: u32 = 64;

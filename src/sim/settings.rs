@@ -65,6 +65,7 @@ impl Plan {
                 splice_bytes_min: if dice.chance(250_000) { 0 } else { dice.size(100_000) },
                 outbox_bytes_max: dice.size(1 << 20),
                 connections_max: 0,
+                shard_connections_max: usize::MAX,
                 connections_per_ip_max: 0,
                 trust_proxy: dice.chance(500_000),
                 stats: StatsAccess::Public,

@@ -37,12 +37,14 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     listen: Option<&'static str>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
     /// Without pacing and without a per-IP budget, so that only a scenario that is about them meets them.
     pub fn new(cell: Cell) -> Setup {
-        Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen: Some("127.0.0.1:0") }
+        let listen = Some("127.0.0.1:0");
+        Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen, descriptors: None }
             .env("LINK_RELAY_MAX_BPS", "0")
             .env("LINK_IP_RATE_PER_MIN", "0")
     }
@@ -57,6 +59,12 @@ impl Setup {
     /// Adds an option and its value.
     pub fn flag(mut self, name: &str, value: impl ToString) -> Setup {
         self.arguments.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// Lets each of its descriptor tables hold no more than this.
+    pub fn descriptors(mut self, most: u32) -> Setup {
+        self.descriptors = Some(most);
         self
     }
 
@@ -77,7 +85,15 @@ impl Setup {
 
     /// Starts the relay; `None` if its port was taken meanwhile.
     fn launch(&self) -> Option<Relay> {
-        let mut process = Command::new(binary())
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), &binary()]);
+                shell
+            }
+        };
+        let mut process = command
             .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
             .args(["--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]))
