@@ -34,6 +34,7 @@
 mod buffers;
 mod choose;
 mod clock;
+pub mod dial;
 mod epoll;
 pub mod listen;
 mod outbox;

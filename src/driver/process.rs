@@ -5,6 +5,8 @@
 
 use std::{io, mem::MaybeUninit, time::Duration};
 
+use super::{Private, table};
+
 /// The signals that the relay answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signal {
@@ -78,6 +80,12 @@ pub fn pin(core: usize) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Gives the calling thread a descriptor table of its own, a copy of the process's: `RLIMIT_NOFILE` counts for it
+/// alone. A descriptor that is opened afterwards means nothing in another thread, so it must not leave this one.
+pub fn own_descriptors() -> Private {
+    table::unshare()
 }
 
 /// Keeps the process off transparent huge pages where the system gives them unasked (`enabled` set to `always`): a

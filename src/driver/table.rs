@@ -9,7 +9,7 @@ use std::{io, os::fd::RawFd};
 /// Whether a thread got a table of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Private {
-    /// It did; inherited descriptors are closed.
+    /// It did.
     Yes,
     /// The kernel refused with this errno; the thread shares the process's table, and nothing was closed.
     Refused(i32),
@@ -21,10 +21,8 @@ pub enum Private {
 ///
 /// Errors: closing failed (`close_range` needs Linux 5.9).
 pub(super) fn make_private(keep: &[RawFd]) -> io::Result<Private> {
-    // SAFETY: unshare names no memory. Other threads keep the old table; the copy belongs to this thread
-    // only, which owns no descriptor yet.
-    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
-        return Ok(Private::Refused(super::socket::errno(&io::Error::last_os_error())));
+    if let Private::Refused(error) = unshare() {
+        return Ok(Private::Refused(error));
     }
     let mut keep: Vec<u32> = keep.iter().filter_map(|&number| u32::try_from(number).ok()).collect();
     keep.sort_unstable();
@@ -37,6 +35,17 @@ pub(super) fn make_private(keep: &[RawFd]) -> io::Result<Private> {
     }
     close_range(from, u32::MAX)?;
     Ok(Private::Yes)
+}
+
+/// Gives the calling thread a copy of the descriptor table. What was open stays open in both, under the same
+/// numbers; what is opened or closed from now on concerns one of them.
+pub(super) fn unshare() -> Private {
+    // SAFETY: unshare names no memory. Every number that was open names the same file in the copy, so that whoever
+    // owns it still does.
+    match unsafe { libc::unshare(libc::CLONE_FILES) } {
+        0 => Private::Yes,
+        _ => Private::Refused(super::socket::errno(&io::Error::last_os_error())),
+    }
 }
 
 fn close_range(first: u32, last: u32) -> io::Result<()> {

@@ -5,70 +5,18 @@
 
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
-import WebSocket from 'ws';
+import { Socket } from './socket.mjs';
 
 const BULK_BYTES = 100_000_000;
 const MESSAGE_BYTES = 250_000;
 const UNSENT_BYTES_MAX = 4 * MESSAGE_BYTES;
-const PATIENCE_MS = 60_000;
 
 const base = process.argv[2];
 assert(base, 'usage: node link.mjs ws://HOST:PORT');
 const origin = new URL(base).host;
 
-/** A socket with a queue of what it heard, so that a step can wait for its next event. */
-class Socket {
-  static async open(options = {}) {
-    const socket = new Socket(new WebSocket(`${base}/v1/link`, options));
-    await socket.next('open');
-    return socket;
-  }
-
-  constructor(ws) {
-    this.ws = ws;
-    this.heard = [];
-    this.waiting = null;
-    const tell = (kind) => (...values) => {
-      this.heard.push({ kind, values });
-      this.waiting?.();
-    };
-    for (const kind of ['open', 'message', 'close', 'error', 'pong']) ws.on(kind, tell(kind));
-  }
-
-  /** The values of the next event, which must be of this kind. */
-  async next(kind) {
-    if (this.heard.length === 0) {
-      await new Promise((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`no ${kind} in ${PATIENCE_MS} ms`)), PATIENCE_MS);
-        this.waiting = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.waiting = null;
-    }
-    const event = this.heard.shift();
-    assert.equal(event.kind, kind, `expected ${kind}, heard ${event.kind} ${event.values}`);
-    return event.values;
-  }
-
-  tell(message) {
-    this.ws.send(JSON.stringify(message));
-  }
-
-  async expect(type) {
-    const [data, binary] = await this.next('message');
-    assert.equal(binary, false);
-    const message = JSON.parse(data.toString());
-    assert.equal(message.type, type, data.toString());
-    return message;
-  }
-
-  async expectClosed(code) {
-    const [closed] = await this.next('close');
-    assert.equal(closed, code);
-  }
-}
+/** A socket that speaks link. */
+const open = (options) => Socket.open(`${base}/v1/link`, options);
 
 /** A host's key pair, and the address that commits to it. */
 function makeKeys() {
@@ -101,7 +49,7 @@ async function join(control, address, client) {
   assert.deepEqual(await control.expect('arrived'), { type: 'arrived', linkId, address });
   client.tell({ type: 'relay', linkId });
   assert.deepEqual(await control.expect('relay'), { type: 'relay', linkId });
-  const host = await Socket.open();
+  const host = await open();
   host.tell({ type: 'accept', linkId });
   assert.deepEqual(await host.expect('relaying'), { type: 'relaying', linkId });
   assert.deepEqual(await client.expect('relaying'), { type: 'relaying', linkId });
@@ -137,11 +85,11 @@ async function receiveBulk(socket) {
 // A host, and a client that comes too early. The client offers compression, as `ws` does unless told not
 // to.
 const keys = makeKeys();
-const client = await Socket.open({ perMessageDeflate: true });
+const client = await open({ perMessageDeflate: true });
 assert.equal(client.ws.extensions, '');
 client.tell({ type: 'resolve', address: keys.address });
 assert.equal((await client.expect('error')).error, 'unknown_address');
-const control = await Socket.open();
+const control = await open();
 await register(control, keys);
 
 // The introduction, and a message of each type.
@@ -177,16 +125,16 @@ assert(large.equals(arrived), 'a message of 16 MiB');
 // The host reconnects: its link lives on, its address is found again on the new socket.
 control.ws.terminate();
 await control.expectClosed(1006);
-const again = await Socket.open();
+const again = await open();
 await register(again, keys);
-const second = await join(again, keys.address, await Socket.open());
+const second = await join(again, keys.address, await open());
 for (const { client, host } of [link, second]) {
   client.ws.send('still here');
   assert.equal((await host.next('message'))[0].toString(), 'still here');
 }
 
 // A newer registration elsewhere replaces the holder.
-const third = await Socket.open();
+const third = await open();
 await new Promise((resolve) => setTimeout(resolve, 5));
 await register(third, keys);
 await again.expectClosed(4005);

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{PATIENCE, relay::Relay};
+use super::{
+    PATIENCE,
+    relay::{LINK_PATH, Relay},
+};
 
 /// What came from the relay. Pings are answered and counted below this.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +26,14 @@ pub enum Heard {
 
 /// One WebSocket to the relay.
 pub trait End: Sized {
-    /// Connects and upgrades.
-    fn open(relay: &Relay) -> Self;
+    /// Connects and upgrades on a path, which chooses the dialect.
+    fn open_at(relay: &Relay, path: &str) -> Self;
+
+    /// Connects and upgrades to speak link.
+    fn open(relay: &Relay) -> Self {
+        Self::open_at(relay, LINK_PATH)
+    }
+
     /// Sends a text message.
     fn say(&mut self, text: &str);
     /// The next message or ending, or [`Heard::Nothing`] after `within`.

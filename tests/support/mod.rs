@@ -16,6 +16,8 @@ pub mod http;
 pub mod keys;
 pub mod link;
 pub mod metrics;
+pub mod node;
+pub mod pair;
 pub mod peer;
 pub mod process;
 pub mod raw;

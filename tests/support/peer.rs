@@ -30,8 +30,8 @@ pub struct Peer {
 }
 
 impl End for Peer {
-    fn open(relay: &Relay) -> Peer {
-        Peer::over(relay.dial(), relay, &[])
+    fn open_at(relay: &Relay, path: &str) -> Peer {
+        Peer::at(relay.dial(), relay, path, &[])
     }
 
     fn say(&mut self, text: &str) {
@@ -72,14 +72,18 @@ impl End for Peer {
 }
 
 impl Peer {
-    /// Upgrades a stream, with further request headers or others in place of the usual ones.
+    /// Upgrades a stream to speak link, with further request headers or others in place of the usual ones.
     pub fn over(stream: TcpStream, relay: &Relay, headers: &[(&str, &str)]) -> Peer {
+        Peer::at(stream, relay, LINK_PATH, headers)
+    }
+
+    /// Upgrades a stream on a path, with further request headers or others in place of the usual ones.
+    pub fn at(stream: TcpStream, relay: &Relay, path: &str, headers: &[(&str, &str)]) -> Peer {
         stream.set_nodelay(true).expect("a TCP stream");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
-        let mut request = format!("ws://{}{LINK_PATH}", relay.address)
-            .into_client_request()
-            .expect("an address makes a URL");
+        let mut request =
+            format!("ws://{}{path}", relay.address).into_client_request().expect("an address makes a URL");
         for &(name, value) in headers {
             let name: HeaderName = name.parse().expect("a header name");
             request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));

@@ -37,18 +37,23 @@ pub struct Raw {
     pub data_frames: usize,
 }
 
-/// The request head of a correct upgrade.
+/// The request head of a correct upgrade to link.
 pub fn upgrade_head(relay: &Relay) -> String {
+    upgrade_head_at(relay, LINK_PATH)
+}
+
+/// The request head of a correct upgrade on a path.
+pub fn upgrade_head_at(relay: &Relay, path: &str) -> String {
     format!(
-        "GET {LINK_PATH} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {EXAMPLE_KEY}\r\n\r\n",
         relay.address
     )
 }
 
 impl End for Raw {
-    fn open(relay: &Relay) -> Raw {
-        Raw::over(relay.dial(), relay)
+    fn open_at(relay: &Relay, path: &str) -> Raw {
+        Raw::at(relay.dial(), relay, path)
     }
 
     fn say(&mut self, text: &str) {
@@ -99,10 +104,15 @@ enum Next {
 }
 
 impl Raw {
-    /// Upgrades a stream.
+    /// Upgrades a stream to speak link.
     pub fn over(stream: TcpStream, relay: &Relay) -> Raw {
+        Raw::at(stream, relay, LINK_PATH)
+    }
+
+    /// Upgrades a stream on a path.
+    pub fn at(stream: TcpStream, relay: &Relay, path: &str) -> Raw {
         let mut http = Http::over(stream);
-        http.write(upgrade_head(relay).as_bytes());
+        http.write(upgrade_head_at(relay, path).as_bytes());
         Raw::upgraded(http)
     }
 

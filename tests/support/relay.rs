@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -25,6 +25,8 @@ use super::{
 
 /// The upgrade path of the link dialect.
 pub const LINK_PATH: &str = "/v1/link";
+/// The upgrade path of the pair dialect.
+pub const PAIR_PATH: &str = "/pair";
 
 /// The binary under test. `LONGSPLICE_BINARY` names another build of it, such as the release build.
 pub fn binary() -> String {
@@ -41,18 +43,25 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Without pacing and without a per-IP budget, so that only a scenario that is about them meets them.
+    /// Without pacing and without per-IP budgets, so that only a scenario that is about them meets them.
     pub fn new(cell: Cell) -> Setup {
         let listen = Some("127.0.0.1:0");
         Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen, descriptors: None }
             .env("LINK_RELAY_MAX_BPS", "0")
             .env("LINK_IP_RATE_PER_MIN", "0")
+            .env("PAIR_IP_RATE_PER_MIN", "0")
     }
 
     /// Sets an environment variable. The relay gets no others.
     pub fn env(mut self, name: &str, value: impl ToString) -> Setup {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Leaves a variable away that the harness sets.
+    pub fn without_env(mut self, name: &str) -> Setup {
+        self.environment.retain(|(known, _)| known != name);
         self
     }
 
@@ -78,13 +87,24 @@ impl Setup {
     /// shards.
     pub fn start(self) -> Relay {
         // The kernel may give a port that the relay found free to a connection before the relay listens.
-        let relay = (0..5).find_map(|_| self.launch()).expect("one of five ports stays free for a moment");
-        relay.check_cell();
-        relay
+        (0..5).find_map(|_| self.try_start()).expect("one of five ports stays free for a moment")
     }
 
-    /// Starts the relay; `None` if its port was taken meanwhile.
-    fn launch(&self) -> Option<Relay> {
+    /// Like [`Setup::start`], on a port given by `HOST` and `PORT`, of which the relay makes the URL in its QR
+    /// codes.
+    pub fn start_by_host_and_port(self) -> Relay {
+        let mut setup = self.without_listen().env("HOST", "127.0.0.1");
+        let relay = (0..5).find_map(|_| {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            setup.environment.retain(|(name, _)| name != "PORT");
+            setup.environment.push(("PORT".to_owned(), free.expect("a free port").port().to_string()));
+            setup.try_start()
+        });
+        relay.expect("one of five ports stays free for a moment")
+    }
+
+    /// Like [`Setup::start`]; `None` if its port was taken meanwhile.
+    pub fn try_start(&self) -> Option<Relay> {
         let mut command = match self.descriptors {
             None => Command::new(binary()),
             Some(most) => {
@@ -110,6 +130,7 @@ impl Setup {
         let mut relay = Relay { cell: self.cell, process, log, address: UNKNOWN, admin: UNKNOWN, exit: None };
         relay.address = relay.logged_address("listening", "listen=")?;
         relay.admin = relay.logged_address("listening", "admin=")?;
+        relay.check_cell();
         Some(relay)
     }
 }

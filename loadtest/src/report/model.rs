@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+/// The version of this form.
+pub const FORMAT: u32 = 1;
+
 /// Everything one invocation measured.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// Version of this form; a reader refuses another one.
+    /// [`FORMAT`]; a reader refuses another one.
     pub format: u32,
     /// Version and commit of the load generator.
     pub generator: String,
@@ -18,10 +21,14 @@ pub struct Report {
     pub started_unix_ms: u64,
     /// Where it ran.
     pub machine: Machine,
-    /// The relay under load, as far as it is known.
-    pub relay: Relay,
+    /// The cores that the generator was bound to, as `taskset` writes them; absent where it was not.
+    pub generator_cores: Option<String>,
+    /// The relay under load, as far as it is known; two where two are compared.
+    pub relays: Vec<Relay>,
     /// One entry for each scenario, in the order in which they ran.
     pub runs: Vec<Run>,
+    /// One entry for each scenario that ran on two relays.
+    pub comparisons: Vec<Comparison>,
 }
 
 /// The machine, as the kernel describes it.
@@ -38,19 +45,27 @@ pub struct Machine {
 /// The relay under load.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Relay {
+    /// Its name where two are compared: "A" or "B".
+    pub label: Option<String>,
     pub url: String,
     /// The command that started it, where this program did.
     pub command: Option<String>,
     pub pid: Option<u32>,
+    /// The cores that it was bound to, as `taskset` writes them; absent where this program did not.
+    pub cores: Option<String>,
     /// What it says of its version and commit, where it does.
     pub version: Option<String>,
 }
 
 /// One scenario's run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     /// The scenario's name.
     pub scenario: String,
+    /// Which of the report's relays was under load.
+    pub relay: usize,
+    /// Which of its rounds this was, from 1, where two relays are compared.
+    pub round: Option<u32>,
     /// Every setting it ran with, as text.
     pub settings: BTreeMap<String, String>,
     pub setup: Setup,
@@ -65,6 +80,8 @@ pub struct Run {
     pub series: Vec<Tick>,
     /// What the load cost the relay; absent where its process is not known.
     pub cost: Option<Cost>,
+    /// What producing the load cost the generator, over the measured part.
+    pub generator: Generator,
     /// Rate of each link in bytes a second; absent where the scenario does not compare links.
     pub rates: Option<Spread>,
     pub verification: Verification,
@@ -77,6 +94,17 @@ pub struct Run {
 pub struct Setup {
     pub links: u64,
     pub seconds: f64,
+    /// Connections open to the relay with all links up, control connections included.
+    pub connections: u64,
+}
+
+/// What producing the load cost the generator.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Generator {
+    /// Cores of CPU that it used.
+    pub cores: f64,
+    /// The same of its busiest thread: near 1, the generator was the bottleneck and not the relay.
+    pub busiest_thread: f64,
 }
 
 /// What went through in the measured part, both directions together.
@@ -122,24 +150,74 @@ pub struct Tick {
     pub relay_rss_bytes: Option<u64>,
 }
 
-/// What the load cost the relay.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// What the load cost the relay: its process and all processes below it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
-    /// CPU time of the relay's process over the measured part.
+    /// CPU time over the measured part, the kernel's io_uring workers of the process included.
     pub user_seconds: f64,
     pub system_seconds: f64,
-    /// Time that the machine spent in soft interrupts (the network stack), which no process is charged for.
+    /// Time that cores spent in soft interrupts (the network stack), which no process is charged for.
     pub softirq_seconds: f64,
-    pub cpu_us_per_message: Option<f64>,
-    pub cpu_ns_per_byte: Option<f64>,
-    pub cpu_us_per_session: Option<f64>,
+    /// Whose: "the relay's cores 0" or "all cores"; the latter holds the generator's share too.
+    pub softirq_of: String,
+    /// The process alone, for each message that arrived and so on; absent where there was none.
+    pub cpu: Each,
+    /// The same with the soft interrupts added.
+    pub cpu_with_softirq: Each,
     /// Resident memory before the first link, with all links up, and at the end.
     pub rss_before_bytes: u64,
     pub rss_up_bytes: u64,
     pub rss_after_bytes: u64,
+    /// With all links up, pages shared between processes divided among them; absent where it may not be read.
+    pub pss_up_bytes: Option<u64>,
     pub rss_per_connection_bytes: Option<f64>,
     /// Growth of the kernel's slabs over all sockets of the machine, the generator's included.
     pub slab_per_socket_bytes: Option<f64>,
+    /// Where that was read: "slabinfo" (the caches that sockets are made of) or "meminfo" (all slabs, rougher).
+    pub slab_source: String,
+    /// What TCP buffers of all sockets of the machine held with all links up.
+    pub tcp_buffers_up_bytes: u64,
+}
+
+/// CPU time for each of what came through.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Each {
+    pub us_per_message: Option<f64>,
+    pub ns_per_byte: Option<f64>,
+    pub us_per_session: Option<f64>,
+}
+
+/// One scenario on two relays, in rounds of one run each: A, B, A, B.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Comparison {
+    pub scenario: String,
+    /// Places in the report's runs: of A and of B, for each round.
+    pub rounds: Vec<(usize, usize)>,
+    pub measures: Vec<Measure>,
+}
+
+/// One measure over all rounds of a comparison.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measure {
+    pub name: String,
+    pub unit: String,
+    /// Whether more is better; otherwise less is.
+    pub more_is_better: bool,
+    /// For each round.
+    pub a: Vec<f64>,
+    pub b: Vec<f64>,
+    pub a_median: f64,
+    pub b_median: f64,
+    /// B over A within each round: the middle one and the range. Absent where A measured nothing.
+    pub ratio: Option<Ratio>,
+}
+
+/// The ratios of pairs.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Ratio {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 /// How a value spreads over links.

@@ -32,13 +32,12 @@ pub use self::{
     id::LinkId,
     letters::Letter,
     links::LinkKey,
-    place::Place,
-    registry::{Claim, Verdict},
+    place::{Place, TableHasher},
+    registry::{Address, Claim, Registry, Verdict},
     stats::{Gauges, StatsPart, stats_json},
 };
 use self::{
     links::Links,
-    registry::Registry,
     seats::{Role, Seats},
     stats::History,
     wire::Answer,

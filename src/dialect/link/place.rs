@@ -29,14 +29,14 @@ impl Place {
 
     /// Hashing for this shard's tables: keyed like the homes, so that a run with the same key repeats
     /// exactly.
-    pub(super) fn table_hasher(&self) -> TableHasher {
+    pub fn table_hasher(&self) -> TableHasher {
         TableHasher(SipHasher13::new_with_key(&self.hash_key))
     }
 }
 
 /// Builds the hashers of this dialect's tables.
 #[derive(Clone, Debug)]
-pub(super) struct TableHasher(SipHasher13);
+pub struct TableHasher(SipHasher13);
 
 impl BuildHasher for TableHasher {
     type Hasher = SipHasher13;

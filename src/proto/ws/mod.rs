@@ -10,7 +10,7 @@
 
 mod close;
 mod collect;
-mod header;
+pub mod header;
 mod inbound;
 mod mask;
 pub mod outbound;

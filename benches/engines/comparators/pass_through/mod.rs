@@ -1,35 +1,57 @@
-//! The floor: a TCP relay that copies bytes and does nothing else.
+//! The floor: TCP relays that move bytes and do nothing else.
 //!
-//! One thread, one level-triggered epoll set, one reused 64 KiB buffer. Connections pair in the order they
-//! are accepted: first a client, then its host. Bytes that a peer did not take are held for it, and their
-//! source is not read meanwhile. It parses nothing, checks nothing and limits nothing: what a relay costs
-//! beyond this is its own.
+//! One thread, one level-triggered epoll set. Connections pair in the order they are accepted: first a client,
+//! then its host. Bytes that a peer did not take are held for it, and their source is not read meanwhile. They
+//! parse nothing, check nothing and limit nothing: what a relay costs beyond this is its own. How the bytes get
+//! from one socket to the other is the only difference between them (`copy`, `splice`).
+
+mod copy;
+mod splice;
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    convert::Infallible,
+    io::{self, ErrorKind},
+    net::{TcpListener, TcpStream},
 };
 
 use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, EventData, EventFlags},
-    net::{AddressFamily, SocketAddrV4, SocketType},
-    process::{Signal, set_parent_process_death_signal},
+    fd::OwnedFd,
 };
 
-use crate::load::EVENTS_MAX;
+use super::{announce, listen};
+pub use copy::Copy;
+pub use splice::Splice;
 
-const BUFFER_BYTES: usize = 64 * 1024;
 const LISTENER: u64 = u64::MAX;
+/// Events taken from epoll at once.
+const EVENTS_MAX: usize = 1024;
 
-/// Relays until the process that started it ends. Prints the address it listens on first.
-pub fn run() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+/// A way to move bytes from one socket to another, neither of which blocks.
+pub trait Means {
+    /// Bytes on their way to one socket; none at first.
+    type Held: Default;
+
+    /// One read from `source` and as much of it as `target` takes, into `held` what it does not. `false` at the
+    /// end of the stream. Called only with nothing held.
+    fn forward(&mut self, source: &TcpStream, target: &TcpStream, held: &mut Self::Held) -> io::Result<bool>;
+
+    /// As much of what is held as `target` takes.
+    fn send(&mut self, target: &TcpStream, held: &mut Self::Held) -> io::Result<()>;
+
+    /// Whether nothing is held.
+    fn is_empty(held: &Self::Held) -> bool;
+}
+
+/// Relays until it is killed. Prints the address it listens on first.
+pub fn run<M: Means>(means: M) -> io::Result<Infallible> {
     let listener = listen()?;
-    eprintln!("pass-through listen={}", listener.local_addr()?);
+    listener.set_nonblocking(true)?;
     let set = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&set, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    let mut relay = PassThrough { set, listener, legs: Vec::new(), buffer: vec![0; BUFFER_BYTES] };
+    announce(&listener)?;
+    let mut relay = PassThrough { set, listener, legs: Vec::new(), means };
     let mut events = Vec::with_capacity(EVENTS_MAX);
     loop {
         events.clear();
@@ -43,31 +65,21 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// A listener with a queue long enough for thousands of connections made in one go.
-fn listen() -> io::Result<TcpListener> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-    rustix::net::listen(&socket, 4096)?;
-    let listener = TcpListener::from(socket);
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-struct PassThrough {
-    set: rustix::fd::OwnedFd,
+struct PassThrough<M: Means> {
+    set: OwnedFd,
     listener: TcpListener,
     /// A leg's peer is its neighbour: 0 and 1, 2 and 3. A closed leg leaves its place empty.
-    legs: Vec<Option<Leg>>,
-    buffer: Vec<u8>,
+    legs: Vec<Option<Leg<M>>>,
+    means: M,
 }
 
-struct Leg {
+struct Leg<M: Means> {
     stream: TcpStream,
     /// Bytes for this leg that it has not taken yet. While there are any, its peer is not read.
-    held: Vec<u8>,
+    held: M::Held,
 }
 
-impl PassThrough {
+impl<M: Means> PassThrough<M> {
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
@@ -78,7 +90,7 @@ impl PassThrough {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
             let leg = self.legs.len();
-            self.legs.push(Some(Leg { stream, held: Vec::new() }));
+            self.legs.push(Some(Leg { stream, held: M::Held::default() }));
             if leg % 2 == 1 {
                 // Only now has either of them somewhere to send its bytes.
                 for paired in [leg - 1, leg] {
@@ -94,7 +106,7 @@ impl PassThrough {
         let moved = if flags.contains(EventFlags::OUT) {
             self.send_held(leg)
         } else if flags.contains(EventFlags::IN) {
-            self.copy(leg)
+            self.forward(leg)
         } else {
             Ok(false)
         };
@@ -109,23 +121,19 @@ impl PassThrough {
         }
     }
 
-    /// One read from `leg`, one write to its peer. `false` at the end of the stream or when the peer is gone.
-    fn copy(&mut self, leg: usize) -> io::Result<bool> {
-        let (Some(source), Some(target)) = (&self.legs[leg], &self.legs[leg ^ 1]) else { return Ok(false) };
-        if !target.held.is_empty() {
+    /// `false` at the end of the stream or when the peer is gone.
+    fn forward(&mut self, leg: usize) -> io::Result<bool> {
+        let (low, high) = self.legs.split_at_mut(leg | 1);
+        let (first, second) = (&mut low[leg & !1], &mut high[0]);
+        let (source, target) = if leg % 2 == 0 { (first, second) } else { (second, first) };
+        let (Some(source), Some(target)) = (source, target) else { return Ok(false) };
+        if !M::is_empty(&target.held) {
             return Ok(true);
         }
-        let count = match (&source.stream).read(&mut self.buffer) {
-            Ok(0) => return Ok(false),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        let taken = write_some(&target.stream, &self.buffer[..count])?;
-        if taken < count {
-            if let Some(target) = &mut self.legs[leg ^ 1] {
-                target.held.extend_from_slice(&self.buffer[taken..count]);
-            }
+        if !self.means.forward(&source.stream, &target.stream, &mut target.held)? {
+            return Ok(false);
+        }
+        if !M::is_empty(&target.held) {
             self.set_interest(leg)?;
             self.set_interest(leg ^ 1)?;
         }
@@ -134,9 +142,8 @@ impl PassThrough {
 
     fn send_held(&mut self, leg: usize) -> io::Result<bool> {
         let Some(target) = &mut self.legs[leg] else { return Ok(false) };
-        let taken = write_some(&target.stream, &target.held)?;
-        target.held.drain(..taken);
-        if target.held.is_empty() {
+        self.means.send(&target.stream, &mut target.held)?;
+        if M::is_empty(&target.held) {
             self.set_interest(leg)?;
             self.set_interest(leg ^ 1)?;
         }
@@ -146,15 +153,8 @@ impl PassThrough {
     fn set_interest(&self, leg: usize) -> io::Result<()> {
         let (Some(own), Some(peer)) = (&self.legs[leg], &self.legs[leg ^ 1]) else { return Ok(()) };
         let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, peer.held.is_empty());
-        flags.set(EventFlags::OUT, !own.held.is_empty());
+        flags.set(EventFlags::IN, M::is_empty(&peer.held));
+        flags.set(EventFlags::OUT, !M::is_empty(&own.held));
         Ok(epoll::modify(&self.set, &own.stream, EventData::new_u64(leg as u64), flags)?)
-    }
-}
-
-fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match stream.write(bytes) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        other => other,
     }
 }

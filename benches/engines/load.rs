@@ -27,12 +27,8 @@ use crate::{
     session::Link,
 };
 
-/// Events taken from epoll at once, here and in the pass-through.
-pub const EVENTS_MAX: usize = 1024;
-/// Payload of a message in the ping-pong.
-pub const SMALL_BYTES: usize = 128;
-/// Payload of a message in the stream.
-pub const LARGE_BYTES: usize = 64 * 1024;
+/// Events taken from epoll at once.
+const EVENTS_MAX: usize = 1024;
 /// Bytes asked of a socket at once.
 const READ_BYTES: usize = 256 * 1024;
 /// A goal that is not reached within this time is a failure.
@@ -46,6 +42,15 @@ pub enum Pattern {
     /// Large messages from client to host without a pause. `send_buffer`: `SO_SNDBUF` of the clients as it is
     /// passed to the kernel, or what the kernel makes of it by itself.
     Stream { send_buffer: Option<usize> },
+}
+
+/// What a message is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Of the payload.
+    pub bytes: usize,
+    /// Its masking key.
+    pub mask: [u8; 4],
 }
 
 /// How long to run: until both have passed.
@@ -90,16 +95,12 @@ struct End {
 
 impl Load {
     /// Puts the links to work: their first messages leave here.
-    pub fn start(pattern: Pattern, links: Vec<Link>) -> Result<Load, String> {
-        let message_bytes = match pattern {
-            Pattern::PingPong => SMALL_BYTES,
-            Pattern::Stream { .. } => LARGE_BYTES,
-        };
+    pub fn start(pattern: Pattern, shape: Shape, links: Vec<Link>) -> Result<Load, String> {
         let set = epoll::create(CreateFlags::CLOEXEC).map_err(|error| format!("no epoll set: {error}"))?;
         let streams = links.into_iter().flat_map(|link| [link.client, link.host]);
         let ends = streams.map(|stream| End {
             stream,
-            reader: Reader::new(message_bytes),
+            reader: Reader::new(shape.bytes),
             received: 0,
             sent: 0,
             taken: 0,
@@ -109,7 +110,7 @@ impl Load {
             pattern,
             set,
             ends: ends.collect(),
-            template: Template::new(message_bytes),
+            template: Template::new(shape.bytes, shape.mask),
             buffer: vec![0; READ_BYTES],
             messages: 0,
         };

@@ -15,7 +15,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{frame, server::Subject};
+use crate::{frame, subject::Subject};
 
 /// A wait that is longer than this is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,18 +34,18 @@ pub struct Introducer {
     host: Option<Host>,
 }
 
-struct Host {
-    name: String,
-    control: TcpStream,
+/// A registered host.
+pub struct Host {
+    /// Its address, as clients resolve it.
+    pub name: String,
+    /// Where it hears of clients.
+    pub control: TcpStream,
 }
 
 impl Introducer {
     /// Registers the host, where the subject knows hosts.
     pub fn new(subject: Subject, address: SocketAddr) -> Result<Introducer, String> {
-        let host = match subject {
-            Subject::PassThrough => None,
-            Subject::Epoll | Subject::IoUring => Some(register(address)?),
-        };
+        let host = if subject.is_pass_through() { None } else { Some(register(address)?) };
         Ok(Introducer { address, host })
     }
 
@@ -70,13 +70,14 @@ impl Introducer {
     }
 }
 
-fn register(address: SocketAddr) -> Result<Host, String> {
+/// Registers a host.
+pub fn register(address: SocketAddr) -> Result<Host, String> {
     // Any key will do: whoever holds it is the host of its address.
     let key = SigningKey::from_bytes(&[7; 32]);
     let public = key.verifying_key().to_bytes();
     let name = URL_SAFE_NO_PAD.encode(Sha256::digest(public));
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
-    let (now_ms, nonce) = (since_epoch.as_millis() as u64, "floor");
+    let (now_ms, nonce) = (since_epoch.as_millis() as u64, "engines");
     let mut signed = b"frontier-link-register-v1".to_vec();
     for field in [&name, &now_ms.to_string(), nonce, &address.to_string()] {
         signed.extend((field.len() as u32).to_be_bytes());
@@ -91,7 +92,8 @@ fn register(address: SocketAddr) -> Result<Host, String> {
     Ok(Host { name, control })
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+/// A socket of the generator's.
+pub fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let open = || {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -101,13 +103,18 @@ fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     open().map_err(|error: std::io::Error| format!("connecting to {address}: {error}"))
 }
 
+/// What asks for a WebSocket of the link dialect.
+pub fn upgrade_request(address: SocketAddr) -> String {
+    format!(
+        "GET /v1/link HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bG9uZ3NwbGljZSBmbG9vcg==\r\n\r\n"
+    )
+}
+
 /// A WebSocket of the link dialect.
 fn upgrade(address: SocketAddr) -> Result<TcpStream, String> {
     let mut stream = connect(address)?;
-    let request = format!(
-        "GET /v1/link HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bG9uZ3NwbGljZSBmbG9vcg==\r\n\r\n"
-    );
+    let request = upgrade_request(address);
     let mut response = Vec::with_capacity(512);
     let mut exchange = || {
         stream.write_all(request.as_bytes())?;

@@ -3,62 +3,13 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
 };
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The argument that makes this executable the pass-through.
-pub const PASS_THROUGH: &str = "--as-pass-through";
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The floor: bytes are copied, nothing is parsed.
-    PassThrough,
-    /// The relay on epoll.
-    Epoll,
-    /// The relay on io_uring.
-    IoUring,
-}
-
-impl Subject {
-    /// As the table shows it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PassThrough => "pass-through",
-            Self::Epoll => "relay, epoll",
-            Self::IoUring => "relay, io-uring",
-        }
-    }
-
-    fn command(self) -> std::io::Result<Command> {
-        let driver = match self {
-            Self::PassThrough => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg(PASS_THROUGH);
-                return Ok(command);
-            }
-            Self::Epoll => "epoll",
-            Self::IoUring => "io-uring",
-        };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longsplice"));
-        command
-            .args(["--driver", driver, "--shards", "1", "--listen", "127.0.0.1:0"])
-            .args([
-                "--link-relay-max-bps",
-                "0",
-                "--link-ip-rate-per-min",
-                "0",
-                "--max-connections-per-ip",
-                "0",
-            ])
-            // No variable of the caller may set what is not set here.
-            .env_clear();
-        Ok(command)
-    }
-}
+use crate::subject::Subject;
 
 /// Which core serves and which one loads it.
 #[derive(Clone, Copy)]
@@ -90,9 +41,10 @@ pub struct Server {
 impl Server {
     /// Starts `subject` on its core and waits until it listens. Errors: it did not, with what it said.
     pub fn start(subject: Subject, cores: Cores) -> Result<Server, String> {
-        let failed = |error: std::io::Error| format!("{} does not start: {error}", subject.name());
+        let failed = |error: std::io::Error| format!("{} does not start: {error}", subject.title());
         let mut command = subject.command().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A comparator that cannot ask the kernel to end with its parent ends with its input.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits where its parent may run, from its first instruction on and for all its threads.
         run_on(cores.server).map_err(failed)?;
         let spawned = command.spawn();
@@ -103,7 +55,7 @@ impl Server {
             Ok(address) => Ok(Server { process, address }),
             Err(said) => {
                 end(&mut process);
-                Err(format!("{} does not listen:\n{said}", subject.name()))
+                Err(format!("{} does not listen:\n{said}", subject.title()))
             }
         }
     }

@@ -16,7 +16,11 @@ pub struct Stamp {
 
 /// Bytes of a stamp, at the start of a payload.
 pub const STAMP_BYTES: usize = 8;
-const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
+/// A masking key like any other.
+pub const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
+/// The key of a client that leaves its payload as it is.
+pub const ZERO_MASK: [u8; 4] = [0; 4];
+const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 const CONTINUATION: u8 = 0;
 const CLOSE: u8 = 8;
@@ -27,17 +31,18 @@ const PONG: u8 = 10;
 pub struct Template {
     /// Header and payload, as they are sent.
     pub bytes: Vec<u8>,
+    mask: [u8; 4],
     stamp_at: usize,
 }
 
 impl Template {
-    /// A message of `payload_bytes`, at least a stamp's.
-    pub fn new(payload_bytes: usize) -> Template {
+    /// A message of `payload_bytes`, at least a stamp's, under `mask`.
+    pub fn new(payload_bytes: usize, mask: [u8; 4]) -> Template {
         assert!(payload_bytes >= STAMP_BYTES, "a message carries its stamp");
         let payload: Vec<u8> = (0..payload_bytes as u64).map(pattern).collect();
-        let bytes = masked_frame(BINARY, &payload);
+        let bytes = masked_frame(BINARY, &payload, mask);
         let stamp_at = bytes.len() - payload_bytes;
-        Template { bytes, stamp_at }
+        Template { bytes, mask, stamp_at }
     }
 
     /// Writes the stamp of the message that is sent next.
@@ -46,22 +51,32 @@ impl Template {
         let sequence = stamp.sequence.to_be_bytes();
         let place = &mut self.bytes[self.stamp_at..self.stamp_at + STAMP_BYTES];
         for (index, byte) in link.into_iter().chain(sequence).enumerate() {
-            place[index] = byte ^ MASK[index % 4];
+            place[index] = byte ^ self.mask[index % 4];
         }
     }
 }
 
 /// The answer to a ping.
 pub fn pong(payload: &[u8]) -> Vec<u8> {
-    masked_frame(PONG, payload)
+    masked_frame(PONG, payload, MASK)
+}
+
+/// A whole binary message.
+pub fn binary(payload: &[u8]) -> Vec<u8> {
+    masked_frame(BINARY, payload, MASK)
+}
+
+/// A close with a code.
+pub fn close(code: u16) -> Vec<u8> {
+    masked_frame(CLOSE, &code.to_be_bytes(), MASK)
 }
 
 /// A whole text message.
 pub fn text(payload: &str) -> Vec<u8> {
-    masked_frame(1, payload.as_bytes())
+    masked_frame(TEXT, payload.as_bytes(), MASK)
 }
 
-fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+fn masked_frame(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
         length @ 0..=125 => frame.push(0x80 | length as u8),
@@ -74,13 +89,48 @@ fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
             frame.extend((length as u64).to_be_bytes());
         }
     }
-    frame.extend(MASK);
-    frame.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ MASK[index % 4]));
+    frame.extend(mask);
+    frame.extend(payload.iter().enumerate().map(|(index, byte)| byte ^ mask[index % 4]));
     frame
 }
 
 fn pattern(offset: u64) -> u8 {
     (offset % 251) as u8
+}
+
+/// A whole frame of a server's, which is short.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerFrame {
+    /// A text message.
+    Text(String),
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A close, with whatever it says.
+    Close,
+}
+
+/// Takes the first frame off `input`, if it is there whole. Errors: it is nothing that is waited for in a session,
+/// pings included: none is as old as that.
+pub fn take_server_frame(input: &mut Vec<u8>) -> Result<Option<ServerFrame>, String> {
+    let (payload_at, length) = match input[..] {
+        [_, length @ 0..=125, ..] => (2, usize::from(length)),
+        [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+        [_, length, ..] if length > 126 => return Err(format!("a length byte of {length:#04x}")),
+        _ => return Ok(None),
+    };
+    if input.len() < payload_at + length {
+        return Ok(None);
+    }
+    let payload = input[payload_at..payload_at + length].to_vec();
+    let frame = match input[0] & 0x0f {
+        _ if input[0] & 0xf0 != 0x80 => Err(format!("a frame that begins {:#04x}", input[0])),
+        TEXT => String::from_utf8(payload).map(ServerFrame::Text).map_err(|error| error.to_string()),
+        BINARY => Ok(ServerFrame::Binary(payload)),
+        CLOSE => Ok(ServerFrame::Close),
+        other => Err(format!("an unexpected frame of opcode {other}")),
+    }?;
+    input.drain(..payload_at + length);
+    Ok(Some(frame))
 }
 
 /// Something that arrived.
@@ -210,7 +260,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<Frame>, String> {
         return Ok(None);
     }
     let opcode = first & 0x0f;
-    if !matches!(opcode, CONTINUATION | 1 | BINARY | CLOSE | PING | PONG) || first & 0x70 != 0 {
+    if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) || first & 0x70 != 0 {
         return Err(format!("a frame header of {first:#04x} {second:#04x}"));
     }
     let length = match length_bytes {
@@ -262,7 +312,7 @@ fn close_text(payload: &[u8]) -> String {
 /// Proves that the reader sees what it must, before anything is believed of it: panics where it does not.
 pub fn check_the_reader() {
     let stamp = Stamp { link: 3, sequence: 70_000 };
-    let mut template = Template::new(200);
+    let mut template = Template::new(200, MASK);
     template.stamp(stamp);
     let read = |bytes: &[u8], piece_bytes: usize| -> Result<Vec<Arrival>, String> {
         let mut reader = Reader::new(200);
@@ -281,11 +331,14 @@ pub fn check_the_reader() {
             "pieces of {piece_bytes}"
         );
     }
-    let ping = masked_frame(PING, b"there?");
+    let ping = masked_frame(PING, b"there?", MASK);
     assert_eq!(read(&ping, 1), Ok(vec![Arrival::Ping(b"there?".to_vec())]));
     let last = template.bytes.len() - 1;
     template.bytes[last] ^= 1;
     assert!(read(&template.bytes, 64).is_err(), "a changed byte goes unseen");
-    assert!(read(&Template::new(199).bytes, 64).is_err(), "a message that is too short goes unseen");
-    assert!(read(&masked_frame(CLOSE, &[0x0f, 0xa3]), 64).is_err(), "a close goes unseen");
+    assert!(
+        read(&Template::new(199, ZERO_MASK).bytes, 64).is_err(),
+        "a message that is too short goes unseen"
+    );
+    assert!(read(&masked_frame(CLOSE, &[0x0f, 0xa3], MASK), 64).is_err(), "a close goes unseen");
 }

@@ -1,0 +1,24 @@
+//! The workers: each a thread with its own descriptors, epoll set, connections and histograms. Nothing is shared for
+//! a message.
+//!
+//! Reading order: `payload` (what is sent), `reader` (how it is checked), `wire` and `talk` (the control protocol),
+//! `link` (state), `worker` (the loop), `setup`, `traffic`, and `tally` (what is counted).
+
+mod link;
+mod payload;
+mod reader;
+mod schedule;
+mod setup;
+mod talk;
+mod tally;
+mod traffic;
+mod wire;
+mod worker;
+
+pub use self::{
+    tally::{Board, Lead, Sample, Stage, Tally, Times},
+    worker::{Assignment, work},
+};
+
+/// Bytes at the start of every payload that say which message it is.
+pub const STAMP_BYTES: usize = 8;

@@ -1,0 +1,388 @@
+//! How hosts and links come up, and how sessions end.
+
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
+
+use longsplice::driver::dial::{self, DialOptions};
+
+use super::{
+    link::{End, State},
+    talk::{Part, Step, Talk},
+    tally,
+    wire::{self, Refusal},
+    worker::Worker,
+};
+use crate::{run::Error, scenario::Pattern};
+
+impl Worker {
+    /// Begins as many hosts, and when all are registered as many links, as may be in progress.
+    pub(super) fn bring_up(&mut self) {
+        let hosts = self.hosts.len() as u32;
+        while self.hosts_begun < hosts && self.hosts_begun - self.hosts_registered < self.handshakes {
+            let number = self.hosts_begun;
+            self.hosts_begun += 1;
+            self.begin_host(number as usize);
+        }
+        if self.hosts_registered < hosts {
+            return;
+        }
+        // Dial-backs that a host has pending are bounded (link.md, section 5).
+        let in_progress_max = self.handshakes.min(PENDING_PER_HOST_MAX * hosts);
+        let begun_max = match self.ramp {
+            Some(per_second) => (self.now as f64 / 1e9 * per_second) as u64 + 1,
+            None => u64::MAX,
+        };
+        while self.links_begun < self.links.len() as u32
+            && self.links_coming_up < in_progress_max
+            && u64::from(self.links_begun) < begun_max
+        {
+            let link = self.links_begun;
+            self.links_begun += 1;
+            self.begin_link(link);
+        }
+        let is_set_up = self.links_begun == self.links.len() as u32 && self.links_coming_up == 0;
+        if is_set_up && !self.board.is_set_up.load(std::sync::atomic::Ordering::Relaxed) {
+            self.show_now();
+            self.board.is_set_up.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    fn begin_host(&mut self, number: usize) {
+        let token = (self.ends.len() + number) as u32;
+        match self.dial(token) {
+            Ok(socket) => {
+                self.hosts[number].socket = Some(socket);
+                self.hosts[number].talk = Some(Box::new(Talk::new(Part::Control, &self.upgrade)));
+                let due = self.now + Worker::span(self.scenario.patience);
+                self.deadlines.push_back((due, token, 0));
+            }
+            Err(refusal) => self.lose_host(number, &refusal),
+        }
+    }
+
+    pub(super) fn begin_link(&mut self, link: u32) {
+        let number = link as usize;
+        (self.links[number].state, self.links[number].since) = (State::ComingUp, self.now);
+        self.links_coming_up += 1;
+        let due = self.now + Worker::span(self.scenario.patience);
+        self.deadlines.push_back((due, 2 * link, self.now));
+        let address = self.hosts[number % self.hosts.len()].identity.address.as_str().into();
+        self.begin_end(2 * link, Part::Client { address });
+    }
+
+    fn begin_end(&mut self, token: u32, part: Part) {
+        match self.dial(token) {
+            Ok(socket) => {
+                let talk = Some(Box::new(Talk::new(part, &self.upgrade)));
+                self.ends[token as usize] = End { socket: Some(socket), talk, ..End::default() };
+            }
+            Err(refusal) => self.fail_link(token / 2, &refusal),
+        }
+    }
+
+    fn dial(&mut self, token: u32) -> Result<rustix::fd::OwnedFd, Refusal> {
+        let source = match self.sources.len() as u64 {
+            0 => None,
+            count => Some(self.sources[(self.dialled % count) as usize]),
+        };
+        self.dialled += 1;
+        let is_control = self.host_of(token).is_some();
+        let buffer = |bytes: Option<u32>| bytes.filter(|_| !is_control).map(|bytes| bytes as usize);
+        let options = DialOptions {
+            source,
+            send_buffer_bytes: buffer(self.scenario.send_buffer),
+            receive_buffer_bytes: buffer(self.scenario.receive_buffer),
+        };
+        let socket = dial::begin(self.target.address, &options).map_err(|error| {
+            self.check_machine(&error);
+            Refusal::Broken(format!("connecting: {error}"))
+        })?;
+        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.set, &socket, EventData::new_u64(u64::from(token)), events)
+            .map_err(|error| Refusal::Broken(format!("epoll: {error}")))?;
+        Ok(socket)
+    }
+
+    /// Tells apart what this machine has run out of.
+    fn check_machine(&mut self, error: &std::io::Error) {
+        let remedy = match Errno::from_io_error(error) {
+            Some(Errno::MFILE) => {
+                "the descriptors of a thread are used up: raise ulimit -n, or give more --threads"
+            }
+            Some(Errno::NFILE) => "the descriptors of this machine are used up: raise fs.file-max",
+            Some(Errno::ADDRNOTAVAIL) => {
+                "no port is left to connect from, or --source-address is none of this machine's: give more \
+                 --source-address, or widen net.ipv4.ip_local_port_range"
+            }
+            Some(Errno::NOBUFS | Errno::NOMEM) => {
+                "the kernel has no memory left for sockets: use fewer links"
+            }
+            Some(Errno::INVAL | Errno::AFNOSUPPORT) => {
+                "--source-address has to be of the relay's address family"
+            }
+            _ => return,
+        };
+        self.give_up(Error::Machine(format!("connecting to {}: {error}: {remedy}", self.target.address)));
+    }
+
+    /// A connection that still speaks the control protocol is ready.
+    pub(super) fn talk_ready(&mut self, token: u32, flags: EventFlags) {
+        if let Err(refusal) = self.converse(token, flags) {
+            match self.host_of(token) {
+                Some(host) => self.lose_host(host, &refusal),
+                None => self.fail_link(token / 2, &refusal),
+            }
+        }
+    }
+
+    fn converse(&mut self, token: u32, flags: EventFlags) -> Result<(), Refusal> {
+        let mut is_ended = false;
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
+            is_ended = self.take_in(token)?;
+        }
+        loop {
+            let step = match self.host_of(token) {
+                Some(number) => {
+                    let host = &mut self.hosts[number];
+                    let Some(talk) = &mut host.talk else { return Ok(()) };
+                    talk.step(&self.upgrade, &host.identity, &self.target.origin)?
+                }
+                None => {
+                    let Some(talk) = &mut self.ends[token as usize].talk else { return Ok(()) };
+                    // An end of a link signs nothing.
+                    let host = &self.hosts[0].identity;
+                    talk.step(&self.upgrade, host, &self.target.origin)?
+                }
+            };
+            match step {
+                Step::Wait => break,
+                Step::Registered => {
+                    let number = self.host_of(token).expect("only a control connection registers");
+                    if !std::mem::replace(&mut self.hosts[number].is_registered, true) {
+                        self.hosts_registered += 1;
+                    }
+                }
+                Step::Found(link_id) => {
+                    self.introduced.insert(link_id, token / 2);
+                }
+                Step::DialBack(link_id) => {
+                    // A link that has failed meanwhile is not dialled back for.
+                    if let Some(link) = self.introduced.remove(&link_id) {
+                        self.begin_end(2 * link + 1, Part::DialBack { link_id });
+                    }
+                }
+                Step::Relaying => return self.begin_payload(token),
+            }
+        }
+        self.put_out(token)?;
+        match is_ended {
+            true => Err(Refusal::Ended),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands what has arrived to the connection's talk; whether it was the end.
+    fn take_in(&mut self, token: u32) -> Result<bool, Refusal> {
+        loop {
+            let (socket, talk) = match self.host_of(token) {
+                Some(number) => {
+                    let host = &mut self.hosts[number];
+                    (&host.socket, &mut host.talk)
+                }
+                None => {
+                    let end = &mut self.ends[token as usize];
+                    (&end.socket, &mut end.talk)
+                }
+            };
+            let (Some(socket), Some(talk)) = (socket, talk) else { return Ok(false) };
+            match rustix::net::recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Ok(true),
+                Ok((count, _)) => talk.take(&self.buffer[..count]),
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// Sends what a connection's talk has to say, as far as the kernel takes it.
+    fn put_out(&mut self, token: u32) -> Result<(), Refusal> {
+        let (socket, talk, pings) = match self.host_of(token) {
+            Some(number) => {
+                let host = &mut self.hosts[number];
+                (&host.socket, &mut host.talk, &mut self.tally.pings)
+            }
+            None => {
+                let end = &mut self.ends[token as usize];
+                (&end.socket, &mut end.talk, &mut self.tally.pings)
+            }
+        };
+        let (Some(socket), Some(talk)) = (socket, talk) else { return Ok(()) };
+        let answered = std::mem::take(&mut talk.pings);
+        *pings += if self.is_counting { answered } else { 0 };
+        while !talk.output.is_empty() {
+            match rustix::net::send(socket, &talk.output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => drop(talk.output.drain(..count)),
+                // It is not connected yet, or full: the kernel will say when it is writable.
+                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        talk.output = Vec::new();
+        Ok(())
+    }
+
+    /// An end of a link carries payload from now on.
+    fn begin_payload(&mut self, token: u32) -> Result<(), Refusal> {
+        let link = token / 2;
+        let end = &mut self.ends[token as usize];
+        let mut talk = end.talk.take().expect("it was talking");
+        end.backlog = std::mem::take(&mut talk.output);
+        let rest = talk.into_rest();
+        let other = &self.ends[(token ^ 1) as usize];
+        if other.socket.is_some() && other.talk.is_none() {
+            self.link_is_up(link);
+        }
+        if !rest.is_empty() {
+            self.take(token, &rest);
+        }
+        // Payload may have come with the last control message, or behind it, in the same event.
+        self.come_back(token);
+        Ok(())
+    }
+
+    fn link_is_up(&mut self, link: u32) {
+        let number = link as usize;
+        if self.links[number].state != State::ComingUp {
+            return;
+        }
+        self.links[number].state = State::Up;
+        self.links_coming_up -= 1;
+        self.links_up += 1;
+        if self.links[number].pattern == Pattern::Churn && self.is_recording {
+            let took = (self.now - self.links[number].since) / 1000;
+            tally::record(&mut self.tally.latency, took);
+            tally::record(&mut self.sample.latency, took);
+        }
+        self.pump(2 * link);
+    }
+
+    /// A link that will not be: counts why, and says so where it would meet all of them.
+    pub(super) fn fail_link(&mut self, link: u32, refusal: &Refusal) {
+        let state = std::mem::replace(&mut self.links[link as usize].state, State::Failed);
+        match state {
+            State::Failed | State::Down => return,
+            State::ComingUp => self.links_coming_up -= 1,
+            State::Up => self.links_up -= 1,
+            State::Closing => {}
+        }
+        for token in [2 * link, 2 * link + 1] {
+            self.ends[token as usize] = End::default();
+        }
+        if state == State::ComingUp {
+            self.introduced.retain(|_, waiting| *waiting != link);
+            if let Some(remedy) = refusal.remedy() {
+                self.give_up(Error::Relay(format!("a link does not come up, {}: {remedy}", refusal.kind())));
+            }
+        }
+        self.count_errors(&refusal.kind(), 1);
+    }
+
+    fn lose_host(&mut self, number: usize, refusal: &Refusal) {
+        let host = &mut self.hosts[number];
+        (host.socket, host.talk) = (None, None);
+        if host.is_registered {
+            self.count_errors(&format!("host: {}", refusal.kind()), 1);
+            return;
+        }
+        let remedy = refusal.remedy().unwrap_or("is a Link relay listening there?");
+        let address = self.target.address;
+        self.give_up(Error::Relay(format!(
+            "a host cannot register at {address}, {}: {remedy}",
+            refusal.kind()
+        )));
+    }
+
+    /// Gives up what has been in progress for too long.
+    pub(super) fn pass_deadlines(&mut self) {
+        while let Some((due, token, since)) = self.deadlines.front().copied()
+            && due <= self.now
+        {
+            self.deadlines.pop_front();
+            if let Some(host) = self.host_of(token) {
+                if !self.hosts[host].is_registered {
+                    self.lose_host(host, &Refusal::TimedOut);
+                }
+                continue;
+            }
+            let link = &self.links[token as usize / 2];
+            if link.since == since && matches!(link.state, State::ComingUp | State::Closing) {
+                self.fail_link(token / 2, &Refusal::TimedOut);
+            }
+        }
+    }
+
+    /// Ends a session in order: the client closes, the relay tells the host.
+    pub(super) fn close_session(&mut self, link: u32) {
+        let number = link as usize;
+        (self.links[number].state, self.links[number].since) = (State::Closing, self.now);
+        self.links_up -= 1;
+        let due = self.now + Worker::span(self.scenario.patience);
+        self.deadlines.push_back((due, 2 * link, self.now));
+        self.answer_close(2 * link);
+    }
+
+    /// Sends a close frame, unless one was sent.
+    pub(super) fn answer_close(&mut self, token: u32) {
+        let end = &mut self.ends[token as usize];
+        if !std::mem::replace(&mut end.is_close_sent, true) {
+            end.backlog.extend(wire::close());
+            self.pump(token);
+        }
+    }
+
+    /// An end of a session that is being closed is gone; with the second one the session is over.
+    pub(super) fn end_of_session(&mut self, token: u32) {
+        let link = token / 2;
+        self.ends[token as usize] = End::default();
+        if self.ends[(token ^ 1) as usize].socket.is_some() {
+            return;
+        }
+        self.links[link as usize].state = State::Down;
+        self.tally.sessions += u64::from(self.is_counting);
+        if self.is_flowing {
+            self.begin_link(link);
+        }
+    }
+
+    /// Says goodbye on every connection, as far as the kernel takes it at once, and closes it.
+    pub(super) fn close_all(&mut self) {
+        let goodbye = wire::close();
+        let links =
+            self.ends.iter().filter(|end| end.talk.is_none() && end.taken == 0 && end.backlog.is_empty());
+        let sockets = links.filter_map(|end| end.socket.as_ref());
+        let hosts = self.hosts.iter().filter_map(|host| host.socket.as_ref());
+        for socket in sockets.chain(hosts) {
+            // Whoever does not take it sees the end of the connection.
+            let _ = rustix::net::send(socket, &goodbye, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+        self.ends = Vec::new();
+        self.hosts = Vec::new();
+    }
+}
+
+pub(super) fn broken(error: Errno) -> Refusal {
+    Refusal::Broken(match error {
+        Errno::CONNREFUSED => "connection refused".to_owned(),
+        Errno::CONNRESET | Errno::PIPE => "connection reset".to_owned(),
+        Errno::TIMEDOUT => "connection timed out".to_owned(),
+        other => other.to_string(),
+    })
+}
+
+/// Below the 64 that the protocol allows.
+const PENDING_PER_HOST_MAX: u32 = 56;

@@ -1,0 +1,201 @@
+//! What a worker counts, and the board on which it shows it.
+//!
+//! A worker counts in values of its own and adds them to the board ten times a second, so that no message touches
+//! anything shared.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Instant,
+};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use crate::{report::model::Verification, run::Error};
+
+/// What happened since it was last taken.
+#[derive(Clone)]
+pub struct Sample {
+    pub links_up: u64,
+    pub messages: u64,
+    pub payload_bytes: u64,
+    pub errors: u64,
+    /// Microseconds, to two digits.
+    pub latency: Histogram<u64>,
+}
+
+impl Sample {
+    pub fn new() -> Sample {
+        Sample { links_up: 0, messages: 0, payload_bytes: 0, errors: 0, latency: histogram(2) }
+    }
+
+    /// Adds what another one counted. `links_up` is a state, so that it is added where the others are of other workers
+    /// and replaced where they are of an earlier time; the caller knows.
+    pub fn add(&mut self, other: &Sample) {
+        self.messages += other.messages;
+        self.payload_bytes += other.payload_bytes;
+        self.errors += other.errors;
+        self.latency.add(&other.latency).expect("both have the same bounds");
+    }
+
+    /// Forgets everything but the state.
+    pub fn clear(&mut self) {
+        (self.messages, self.payload_bytes, self.errors) = (0, 0, 0);
+        self.latency.reset();
+    }
+}
+
+/// What a worker found in all.
+pub struct Tally {
+    pub messages: u64,
+    pub payload_bytes: u64,
+    pub sessions: u64,
+    pub pings: u64,
+    pub errors: BTreeMap<String, u64>,
+    /// Microseconds, to three digits.
+    pub latency: Histogram<u64>,
+    pub verification: Verification,
+    /// Bytes a second of each link; empty where links are not compared.
+    pub rates: Vec<f64>,
+}
+
+impl Tally {
+    pub fn new() -> Tally {
+        Tally {
+            messages: 0,
+            payload_bytes: 0,
+            sessions: 0,
+            pings: 0,
+            errors: BTreeMap::new(),
+            latency: histogram(3),
+            verification: Verification::default(),
+            rates: Vec::new(),
+        }
+    }
+
+    /// Adds what another worker found.
+    pub fn add(&mut self, other: Tally) {
+        self.messages += other.messages;
+        self.payload_bytes += other.payload_bytes;
+        self.sessions += other.sessions;
+        self.pings += other.pings;
+        for (kind, count) in other.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        self.latency.add(&other.latency).expect("both have the same bounds");
+        self.verification.messages += other.verification.messages;
+        self.verification.payload_bytes += other.verification.payload_bytes;
+        for failure in other.verification.failures {
+            self.add_failure(failure);
+        }
+        self.rates.extend(other.rates);
+    }
+
+    /// Keeps the first failures in words; any one of them fails the run.
+    pub fn add_failure(&mut self, failure: String) {
+        if self.verification.failures.len() < FAILURES_TOLD_MAX {
+            self.verification.failures.push(failure);
+        }
+    }
+}
+
+/// Where all workers of a run are led from.
+pub struct Lead {
+    stage: AtomicU8,
+    /// When traffic begins, when counting begins, and when both end unless the stage says so earlier.
+    times: OnceLock<Times>,
+}
+
+/// See [`Lead`].
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub flow: Instant,
+    pub count: Instant,
+    pub end: Instant,
+}
+
+/// What workers are to do. A stage is never gone back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stage {
+    /// Bring links up, then wait.
+    Setup,
+    /// Traffic, at the times set.
+    Flow,
+    /// Send nothing new; let arrive what is under way.
+    Drain,
+    /// Close everything and return.
+    Stop,
+}
+
+impl Lead {
+    pub fn new() -> Lead {
+        Lead { stage: AtomicU8::new(Stage::Setup as u8), times: OnceLock::new() }
+    }
+
+    pub fn stage(&self) -> Stage {
+        // Acquire: who sees `Flow` sees the times.
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Setup,
+            1 => Stage::Flow,
+            2 => Stage::Drain,
+            _ => Stage::Stop,
+        }
+    }
+
+    /// Goes on to a later stage.
+    pub fn set(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// Goes on to `Flow` at these times.
+    pub fn flow(&self, times: Times) {
+        self.times.set(times).ok().expect("the flow begins once");
+        self.set(Stage::Flow);
+    }
+
+    /// The times, once they are set.
+    pub fn times(&self) -> Option<Times> {
+        self.times.get().copied()
+    }
+}
+
+/// What one worker shows.
+pub struct Board {
+    /// Since the coordinator last took it.
+    pub sample: Mutex<Sample>,
+    /// Every link is up or has failed.
+    pub is_set_up: AtomicBool,
+    /// Nothing is under way any more, or is given up.
+    pub is_drained: AtomicBool,
+    /// Why the run cannot go on.
+    pub fatal: Mutex<Option<Error>>,
+}
+
+impl Board {
+    pub fn new() -> Board {
+        Board {
+            sample: Mutex::new(Sample::new()),
+            is_set_up: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
+            fatal: Mutex::new(None),
+        }
+    }
+}
+
+/// Records a latency; what is beyond the histogram's bounds counts as the bound.
+pub fn record(histogram: &mut Histogram<u64>, microseconds: u64) {
+    histogram.saturating_record(microseconds.max(1));
+}
+
+fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("the bounds are in order")
+}
+
+/// Ten minutes.
+const LATENCY_MAX_US: u64 = 600_000_000;
+const FAILURES_TOLD_MAX: usize = 20;

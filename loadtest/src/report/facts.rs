@@ -1,0 +1,375 @@
+//! What a report says in words and numbers, once for all of its forms.
+
+use super::{
+    model::{Cost, Each, Latency, Machine, Relay, Report, Run},
+    units,
+};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passed,
+    Failed,
+    /// Ended by a signal; nothing was wrong until then.
+    Interrupted,
+}
+
+impl Verdict {
+    /// Of one run.
+    pub fn of(run: &Run) -> Verdict {
+        match (run.passed(), run.was_interrupted) {
+            (false, _) => Verdict::Failed,
+            (true, true) => Verdict::Interrupted,
+            (true, false) => Verdict::Passed,
+        }
+    }
+
+    /// Of a whole report: the worst of its runs.
+    pub fn of_all(runs: &[Run]) -> Verdict {
+        let verdicts: Vec<_> = runs.iter().map(Verdict::of).collect();
+        let any = |verdict| verdicts.contains(&verdict);
+        match (any(Verdict::Failed), any(Verdict::Interrupted)) {
+            (true, _) => Verdict::Failed,
+            (false, true) => Verdict::Interrupted,
+            (false, false) => Verdict::Passed,
+        }
+    }
+
+    /// As a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// The name of a run among the others of its report: with the relay and the round, where two are compared.
+pub fn title(report: &Report, run: &Run) -> String {
+    let label = report.relays.get(run.relay).and_then(|relay| relay.label.as_deref());
+    match (label, run.round) {
+        (Some(label), Some(round)) => format!("{} on {label}, round {round}", run.scenario),
+        (Some(label), None) => format!("{} on {label}", run.scenario),
+        (None, _) => run.scenario.clone(),
+    }
+}
+
+/// Where everything ran.
+pub fn surroundings(report: &Report) -> Vec<(String, String)> {
+    let mut facts = vec![("machine".to_owned(), machine(&report.machine))];
+    for relay in &report.relays {
+        let name = relay.label.as_ref().map_or_else(|| "relay".to_owned(), |label| format!("relay {label}"));
+        facts.push((name, describe_relay(relay)));
+    }
+    let bound =
+        report.generator_cores.as_ref().map_or_else(unbound, |cores| format!("pinned to cores {cores}"));
+    facts.push(("generator".to_owned(), format!("{}, {bound}", report.generator)));
+    facts.push(("started".to_owned(), units::moment(report.started_unix_ms)));
+    facts
+}
+
+/// The columns of the summary: for each its heading, and the value for a run.
+pub fn summary(run: &Run) -> Vec<(&'static str, String)> {
+    let dash = || "-".to_owned();
+    let latency =
+        |percentile| run.latency.as_ref().and_then(|latency| at(latency, percentile)).map_or_else(dash, us);
+    let cost = run.cost.as_ref();
+    let cpu = cost
+        .and_then(|cost| main_cost(&cost.cpu))
+        .map_or_else(dash, |(value, unit)| format!("{} {}", units::number(value), unit));
+    let rss = cost.and_then(|cost| cost.rss_per_connection_bytes).map_or_else(dash, units::memory);
+    let rate = |count: u64| match count {
+        0 => dash(),
+        _ => units::number(per_second(run, count)),
+    };
+    vec![
+        ("links", units::count(run.setup.links)),
+        ("messages/s", rate(run.totals.messages)),
+        (
+            "payload",
+            match run.totals.payload_bytes {
+                0 => dash(),
+                bytes => units::byte_rate(per_second(run, bytes)),
+            },
+        ),
+        ("sessions/s", rate(run.totals.sessions)),
+        ("p50", latency(50.0)),
+        ("p99", latency(99.0)),
+        ("p99.9", latency(99.9)),
+        ("max", run.latency.as_ref().map_or_else(dash, |latency| us(latency.max_us))),
+        ("relay CPU", cpu),
+        ("RSS/connection", rss),
+    ]
+}
+
+/// Everything about one run, for each its name.
+pub fn of_run(run: &Run) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("links", links(run)), ("throughput", throughput(run))];
+    if run.totals.sessions > 0 {
+        let rate = units::number(per_second(run, run.totals.sessions));
+        facts.push(("sessions", format!("{} ({rate}/s)", units::count(run.totals.sessions))));
+    }
+    if run.totals.pings > 0 {
+        facts.push(("pings", format!("{} answered", units::count(run.totals.pings))));
+    }
+    if let Some(latency) = &run.latency {
+        facts.push(("latency", latency_line(latency, &run.latency_of)));
+    }
+    if let Some(rates) = &run.rates {
+        let rate = units::byte_rate;
+        facts.push((
+            "rate of a link",
+            format!(
+                "median {}, p5 {}, p95 {}, min {}, max {}",
+                rate(rates.median),
+                rate(rates.p5),
+                rate(rates.p95),
+                rate(rates.min),
+                rate(rates.max)
+            ),
+        ));
+    }
+    match &run.cost {
+        Some(cost) => facts.extend(cost_facts(cost, run.seconds)),
+        None => facts.push(("relay's cost", NO_PROCESS.to_owned())),
+    }
+    facts.push((
+        "generator",
+        format!(
+            "{} cores; busiest thread {} of a core",
+            units::number(run.generator.cores),
+            share(run.generator.busiest_thread)
+        ),
+    ));
+    facts.push((
+        "verified",
+        format!(
+            "order and length of {} messages, every byte of {}",
+            units::count(run.verification.messages),
+            units::traffic(run.verification.payload_bytes as f64)
+        ),
+    ));
+    facts
+}
+
+/// What a reader has to know before believing the numbers.
+pub fn cautions(run: &Run) -> Vec<String> {
+    let mut cautions = Vec::new();
+    if run.was_interrupted {
+        cautions.push(format!("Ended by a signal after {} of measuring.", units::seconds(run.seconds)));
+    }
+    if run.generator.busiest_thread >= BOTTLENECK {
+        cautions.push(format!(
+            "The generator was the bottleneck, or close to it: its busiest thread used {} of a core. Give it more \
+             threads, or a machine of its own.",
+            share(run.generator.busiest_thread)
+        ));
+    }
+    cautions
+}
+
+/// What failed: errors by kind, then verification.
+pub fn failures(run: &Run) -> Vec<String> {
+    let errors = run.totals.errors.iter().map(|(kind, count)| format!("{} × {kind}", units::count(*count)));
+    errors.chain(run.verification.failures.iter().cloned()).collect()
+}
+
+/// The latency at a percentile, if there is any.
+pub fn at(latency: &Latency, percentile: f64) -> Option<u64> {
+    let found = latency.percentiles.iter().find(|(place, _)| *place >= percentile - 1e-9);
+    found.map(|(_, us)| *us)
+}
+
+/// Of what passed in the measured part, so much a second.
+pub fn per_second(run: &Run, count: u64) -> f64 {
+    if run.seconds > 0.0 { count as f64 / run.seconds } else { 0.0 }
+}
+
+/// Said where the relay's process is not known.
+pub const NO_PROCESS: &str = "not measured: --relay-pid or --relay-cmd names its process";
+
+/// A thread that runs this much of the time has no reserve.
+pub const BOTTLENECK: f64 = 0.95;
+
+/// The measure that suits what came through: sessions where there were any, else messages.
+fn main_cost(each: &Each) -> Option<(f64, &'static str)> {
+    let session = each.us_per_session.map(|us| (us, "µs/session"));
+    session.or(each.us_per_message.map(|us| (us, "µs/msg")))
+}
+
+fn machine(machine: &Machine) -> String {
+    let cpu = if machine.cpu.is_empty() { "unknown CPU" } else { &machine.cpu };
+    format!(
+        "{cpu}, {} cores{}, {}, Linux {}",
+        machine.cores,
+        if machine.is_virtual { " (virtual)" } else { "" },
+        units::memory(machine.memory_bytes as f64),
+        machine.kernel
+    )
+}
+
+fn describe_relay(relay: &Relay) -> String {
+    let mut parts = vec![relay.url.clone()];
+    parts.extend(relay.version.clone());
+    parts.extend(relay.command.as_ref().map(|command| format!("started by `{command}`")));
+    parts.extend(relay.pid.filter(|_| relay.command.is_none()).map(|pid| format!("process {pid}")));
+    if relay.command.is_some() || relay.pid.is_some() {
+        parts.push(relay.cores.as_ref().map_or_else(unbound, |cores| format!("pinned to cores {cores}")));
+    }
+    parts.join(", ")
+}
+
+fn unbound() -> String {
+    "not pinned".to_owned()
+}
+
+fn links(run: &Run) -> String {
+    let mut text =
+        format!("{} up within {}", units::count(run.setup.links), units::seconds(run.setup.seconds));
+    if run.setup.connections > 0 {
+        text += &format!(", {} connections", units::count(run.setup.connections));
+    }
+    text
+}
+
+fn throughput(run: &Run) -> String {
+    let within = units::seconds(run.seconds);
+    if run.totals.messages == 0 {
+        return format!("no messages within {within}");
+    }
+    format!(
+        "{} messages/s, {} ({} messages, {} within {within})",
+        units::number(per_second(run, run.totals.messages)),
+        units::byte_rate(per_second(run, run.totals.payload_bytes)),
+        units::count(run.totals.messages),
+        units::traffic(run.totals.payload_bytes as f64),
+    )
+}
+
+fn latency_line(latency: &Latency, of: &str) -> String {
+    let mut parts = Vec::new();
+    for place in [50.0, 90.0, 99.0, 99.9, 99.99] {
+        // A percentile that fewer than ten values lie above says nothing but the maximum.
+        let above = latency.count as f64 * (1.0 - place / 100.0);
+        if let (Some(value), true) = (at(latency, place), above >= 10.0) {
+            parts.push(format!("{} {}", units::percentile(place), us(value)));
+        }
+    }
+    parts.push(format!("max {}", us(latency.max_us)));
+    format!("{} ({of}, {} values)", parts.join(", "), units::count(latency.count))
+}
+
+fn cost_facts(cost: &Cost, seconds: f64) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("relay CPU", cpu_line(cost, seconds))];
+    let with = each(&cost.cpu_with_softirq).join(", ");
+    if !with.is_empty() {
+        let with = format!(
+            "{with} (soft interrupts of {}: {})",
+            cost.softirq_of,
+            units::seconds(cost.softirq_seconds)
+        );
+        facts.push(("with softirq", with));
+    }
+    let mut memory = format!("{} RSS with all links up", units::memory(cost.rss_up_bytes as f64));
+    if let Some(pss) = cost.pss_up_bytes {
+        memory += &format!(" ({} PSS)", units::memory(pss as f64));
+    }
+    memory += &format!(", {} before", units::memory(cost.rss_before_bytes as f64));
+    if cost.rss_after_bytes > 0 {
+        memory += &format!(", {} after", units::memory(cost.rss_after_bytes as f64));
+    }
+    if let Some(each) = cost.rss_per_connection_bytes {
+        memory += &format!("; {} a connection", units::memory(each));
+    }
+    facts.push(("relay memory", memory));
+    let mut kernel = match cost.slab_per_socket_bytes {
+        Some(slab) => format!("{} of slab a socket ({}), ", units::memory(slab), cost.slab_source),
+        None => String::new(),
+    };
+    kernel += &format!("TCP buffers {}", units::memory(cost.tcp_buffers_up_bytes as f64));
+    facts.push(("kernel memory", format!("{kernel}; all sockets of the machine, the generator's included")));
+    facts
+}
+
+fn cpu_line(cost: &Cost, seconds: f64) -> String {
+    let used = cost.user_seconds + cost.system_seconds;
+    let mut parts = each(&cost.cpu);
+    parts.push(format!(
+        "{} cores ({} user, {} system)",
+        units::number(if seconds > 0.0 { used / seconds } else { 0.0 }),
+        units::seconds(cost.user_seconds),
+        units::seconds(cost.system_seconds)
+    ));
+    parts.join(", ")
+}
+
+fn each(each: &Each) -> Vec<String> {
+    let parts = [
+        each.us_per_message.map(|us| format!("{} µs/message", units::number(us))),
+        each.ns_per_byte.map(|ns| format!("{} ns/byte", units::number(ns))),
+        each.us_per_session.map(|us| format!("{} µs/session", units::number(us))),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+fn us(value: u64) -> String {
+    units::micros(value as f64)
+}
+
+fn share(value: f64) -> String {
+    format!("{:.0} %", value * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_run_fails_for_errors_and_for_what_arrived_wrong() {
+        let good = sample::run("pingpong");
+        assert_eq!(Verdict::of(&good), Verdict::Passed);
+        let mut wrong = good.clone();
+        wrong.verification.failures.push("link 3: message 7 arrived twice".to_owned());
+        assert_eq!(Verdict::of(&wrong), Verdict::Failed);
+        let mut refused = Run { was_interrupted: true, ..good.clone() };
+        assert_eq!(Verdict::of(&refused), Verdict::Interrupted);
+        refused.totals.errors.insert("refused".to_owned(), 1200);
+        assert_eq!(Verdict::of(&refused), Verdict::Failed, "a failure weighs more than the signal");
+        assert_eq!(failures(&refused), ["1,200 × refused"]);
+        assert_eq!(Verdict::of_all(&[good.clone(), wrong]), Verdict::Failed);
+        assert_eq!(Verdict::of_all(&[good]), Verdict::Passed);
+    }
+
+    #[test]
+    fn the_summary_has_a_dash_for_what_was_not_measured() {
+        let bare = Run { scenario: "hold".to_owned(), ..Run::default() };
+        let values = summary(&bare);
+        assert!(values.iter().skip(1).all(|(_, value)| value == "-"), "{values:?}");
+        let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            names,
+            summary(&sample::run("pingpong")).iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_busy_generator_is_told_of() {
+        let mut run = sample::run("pingpong");
+        run.generator.busiest_thread = 0.5;
+        assert!(cautions(&run).is_empty());
+        run.generator.busiest_thread = 0.99;
+        assert!(cautions(&run)[0].contains("99 %"));
+    }
+
+    #[test]
+    fn percentiles_are_told_as_far_as_there_are_values() {
+        let mut latency = sample::run("pingpong").latency.expect("it has one");
+        latency.count = 1_000_000;
+        assert!(latency_line(&latency, "round trip").contains("p99.99 "));
+        latency.count = 1000;
+        let line = latency_line(&latency, "round trip");
+        assert!(line.contains("p99 ") && !line.contains("p99.9 "), "{line}");
+    }
+}

@@ -1,0 +1,416 @@
+//! What a run does: the kind of load and its settings, from the command line or a file.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::sizes::{Bytes, Sizes};
+
+/// The kinds of load. The names are the subcommands and the `kind` in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A closed loop: each client has one message under way, which its host answers.
+    Pingpong,
+    /// An open loop: each client sends at a set rate, whatever comes back.
+    Rate,
+    /// Clients send without a pause, hosts read.
+    Stream,
+    /// Both ends send without a pause.
+    Duplex,
+    /// Links are brought up and held idle; pings are answered; at the end each carries one round trip.
+    Hold,
+    /// Whole sessions, set up and torn down without a pause.
+    Churn,
+    /// Streams that the relay holds to its cap: the rate of each link and how the rates spread.
+    Paced,
+    /// Some links of each pattern, by weight.
+    Mixed,
+}
+
+impl Kind {
+    /// The subcommand's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pingpong => "pingpong",
+            Kind::Rate => "rate",
+            Kind::Stream => "stream",
+            Kind::Duplex => "duplex",
+            Kind::Hold => "hold",
+            Kind::Churn => "churn",
+            Kind::Paced => "paced",
+            Kind::Mixed => "mixed",
+        }
+    }
+}
+
+/// What one link does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// One message at a time, back and forth.
+    Pingpong,
+    /// Messages from the client by the clock.
+    Rate,
+    /// Messages from the client without a pause.
+    Stream,
+    /// Messages from both ends without a pause.
+    Duplex,
+    /// Nothing but answers to pings.
+    Idle,
+    /// A message back and forth for each session, then its end.
+    Churn,
+}
+
+/// How clients mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mask {
+    /// By a random key, as RFC 6455 wants it: the relay has to unmask.
+    Random,
+    /// By zero, as clients do whose payload is encrypted anyway: a relay may leave the payload alone.
+    Zero,
+}
+
+/// How much of what arrives is compared with what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Every byte.
+    All,
+    /// The stamp and the length of every message, every byte of each 64th message and the borders of the others.
+    Sampled,
+    /// The stamp and the length of every message.
+    Off,
+}
+
+/// The weights of a mixed load, in the order of the links they are dealt out to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mix(pub Vec<(Pattern, u32)>);
+
+/// A load, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The name that reports show.
+    pub name: String,
+    pub kind: Kind,
+    pub links: u32,
+    /// Traffic before the measured part.
+    pub warmup: Duration,
+    /// Length of the measured part.
+    pub length: Duration,
+    pub sizes: Sizes,
+    /// Messages a second of each link that sends by the clock.
+    pub rate: f64,
+    pub mix: Mix,
+    pub mask: Mask,
+    pub verify: Verify,
+    pub seed: u64,
+    /// Threads; more are used where descriptors require it. `None`: the program's choice.
+    pub threads: Option<u32>,
+    pub links_per_host: u32,
+    /// Links brought up a second, over all threads. `None`: as fast as handshakes complete.
+    pub ramp: Option<f64>,
+    /// Handshakes in progress at once, over all threads.
+    pub handshakes: u32,
+    /// The longest that one step of a handshake, or the end of the traffic, may take without progress.
+    pub patience: Duration,
+    /// `SO_SNDBUF` and `SO_RCVBUF` of relayed sockets. `None`: the kernel's choice.
+    pub send_buffer: Option<u32>,
+    pub receive_buffer: Option<u32>,
+    /// Where connections come from. Empty: the program's choice.
+    pub sources: Vec<IpAddr>,
+}
+
+/// The settings of a scenario as they are given: those that are not take the kind's default.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Load")]
+pub struct Settings {
+    /// Links, each of two sockets. [default: 100; hold: 10000; stream, duplex, paced: 16]
+    #[arg(long, value_name = "N")]
+    pub links: Option<u32>,
+    /// Length of the measured part, once all links are up. [default: 10; hold: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<f64>,
+    /// Traffic before the measured part, in which what is started or saved up wears off. [default: 0; paced: 3]
+    #[arg(long, value_name = "SECONDS")]
+    pub warmup: Option<f64>,
+    /// Bytes of a message: one size (128, 64KiB), a range (64..4096), or sizes with weights (128:9,4KiB:1).
+    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB]
+    #[arg(long, value_name = "SIZES")]
+    pub size: Option<Sizes>,
+    /// Messages a second of each link that sends by the clock (rate, mixed). [default: 10]
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// What a mixed load is made of: patterns with weights. [default: hold:60,pingpong:20,rate:18,stream:2]
+    #[arg(long, value_name = "WEIGHTS")]
+    pub mix: Option<Mix>,
+    /// How clients mask. [default: random]
+    #[arg(long, value_enum)]
+    pub mask: Option<Mask>,
+    /// How much of what arrives is compared, beside the stamp and the length of each message. [default: sampled]
+    #[arg(long, value_enum)]
+    pub verify: Option<Verify>,
+    /// Determines keys, masks, sizes and payloads. [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Threads. More are started where one may not hold enough descriptors. [default: half the cores for a relay on
+    /// this machine, else all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+    /// Links that share one host, its key and its control socket. [default: 100]
+    #[arg(long, value_name = "N")]
+    pub links_per_host: Option<u32>,
+    /// Links brought up a second; 0 is as fast as handshakes complete. [default: 0]
+    #[arg(long, value_name = "PER_SECOND")]
+    pub ramp: Option<f64>,
+    /// Handshakes in progress at once. [default: 128]
+    #[arg(long, value_name = "N")]
+    pub handshakes: Option<u32>,
+    /// How long a handshake, or what is still under way at the end, may go without progress. [default: 20]
+    #[arg(long, value_name = "SECONDS")]
+    pub patience: Option<f64>,
+    /// SO_SNDBUF of relayed sockets; 0 leaves it to the kernel. Streams measure two different things with and without a
+    /// cap (README). [default: 128KiB for stream, duplex, paced and mixed, else 0]
+    #[arg(long, value_name = "BYTES")]
+    pub send_buffer: Option<Bytes>,
+    /// SO_RCVBUF of relayed sockets; 0 leaves it to the kernel. [default: 0]
+    #[arg(long, value_name = "BYTES")]
+    pub receive_buffer: Option<Bytes>,
+    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 20,000 connections to
+    /// a relay on this machine; else the kernel's choice]
+    #[arg(long, value_name = "IP")]
+    pub source_address: Option<Vec<IpAddr>>,
+}
+
+impl Settings {
+    /// These settings, with those of `other` where it has any.
+    pub fn overridden_by(self, other: &Settings) -> Settings {
+        let other = other.clone();
+        Settings {
+            links: other.links.or(self.links),
+            seconds: other.seconds.or(self.seconds),
+            warmup: other.warmup.or(self.warmup),
+            size: other.size.or(self.size),
+            rate: other.rate.or(self.rate),
+            mix: other.mix.or(self.mix),
+            mask: other.mask.or(self.mask),
+            verify: other.verify.or(self.verify),
+            seed: other.seed.or(self.seed),
+            threads: other.threads.or(self.threads),
+            links_per_host: other.links_per_host.or(self.links_per_host),
+            ramp: other.ramp.or(self.ramp),
+            handshakes: other.handshakes.or(self.handshakes),
+            patience: other.patience.or(self.patience),
+            send_buffer: other.send_buffer.or(self.send_buffer),
+            receive_buffer: other.receive_buffer.or(self.receive_buffer),
+            source_address: other.source_address.or(self.source_address),
+        }
+    }
+}
+
+impl Scenario {
+    /// Completes settings with the kind's defaults. Errors: the setting, its value, and what it may be.
+    pub fn new(kind: Kind, name: Option<&str>, settings: &Settings) -> Result<Scenario, String> {
+        let streams = matches!(kind, Kind::Stream | Kind::Duplex | Kind::Paced);
+        if settings.rate.is_some() && !matches!(kind, Kind::Rate | Kind::Mixed) {
+            return Err(format!(
+                "--rate is for `rate` and `mixed`; `{}` is not paced by the clock",
+                kind.name()
+            ));
+        }
+        if settings.mix.is_some() && kind != Kind::Mixed {
+            return Err(format!("--mix is for `mixed`, not for `{}`", kind.name()));
+        }
+        let size = match kind {
+            Kind::Stream | Kind::Duplex => 64 << 10,
+            Kind::Paced => 4 << 10,
+            _ => 128,
+        };
+        let buffer = |given: Option<Bytes>, name: &str, otherwise: u64| match given
+            .map_or(otherwise, |bytes| bytes.0)
+        {
+            0 => Ok(None),
+            bytes @ 2048..=BUFFER_MAX => Ok(Some(bytes as u32)),
+            bytes => Err(format!("--{name} {bytes}: 0, or 2 KiB to {} MiB", BUFFER_MAX >> 20)),
+        };
+        let links_default = match kind {
+            Kind::Hold => 10_000,
+            _ if streams => 16,
+            _ => 100,
+        };
+        let capped = streams || kind == Kind::Mixed;
+        let ramp = number("ramp", settings.ramp.unwrap_or(0.0), 0.0, 1e9)?;
+        let seconds = settings.seconds.unwrap_or(if kind == Kind::Hold { 60.0 } else { 10.0 });
+        let warmup = settings.warmup.unwrap_or(if kind == Kind::Paced { 3.0 } else { 0.0 });
+        Ok(Scenario {
+            name: name.unwrap_or(kind.name()).to_owned(),
+            kind,
+            links: whole("links", settings.links.unwrap_or(links_default), 1, 10_000_000)?,
+            warmup: Duration::from_secs_f64(number("warmup", warmup, 0.0, 1e6)?),
+            length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
+            sizes: settings.size.clone().unwrap_or(Sizes::Fixed(size)),
+            rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
+            mix: settings.mix.clone().unwrap_or_else(|| DEFAULT_MIX.parse().expect("the default is a mix")),
+            mask: settings.mask.unwrap_or(Mask::Random),
+            verify: settings.verify.unwrap_or(Verify::Sampled),
+            seed: settings.seed.unwrap_or(1),
+            threads: settings.threads.map(|threads| whole("threads", threads, 1, 1024)).transpose()?,
+            links_per_host: whole("links-per-host", settings.links_per_host.unwrap_or(100), 1, 1_000_000)?,
+            ramp: (ramp > 0.0).then_some(ramp),
+            handshakes: whole("handshakes", settings.handshakes.unwrap_or(128), 1, 1_000_000)?,
+            patience: Duration::from_secs_f64(number(
+                "patience",
+                settings.patience.unwrap_or(20.0),
+                0.1,
+                1e6,
+            )?),
+            send_buffer: buffer(settings.send_buffer, "send-buffer", if capped { 128 << 10 } else { 0 })?,
+            receive_buffer: buffer(settings.receive_buffer, "receive-buffer", 0)?,
+            sources: settings.source_address.clone().unwrap_or_default(),
+        })
+    }
+
+    /// What the link of this number does.
+    pub fn pattern(&self, link: u32) -> Pattern {
+        match self.kind {
+            Kind::Pingpong => Pattern::Pingpong,
+            Kind::Rate => Pattern::Rate,
+            Kind::Stream | Kind::Paced => Pattern::Stream,
+            Kind::Duplex => Pattern::Duplex,
+            Kind::Hold => Pattern::Idle,
+            Kind::Churn => Pattern::Churn,
+            Kind::Mixed => self.mix.pattern(link),
+        }
+    }
+
+    /// Whether the links' rates are compared with one another.
+    pub fn compares_links(&self) -> bool {
+        matches!(self.kind, Kind::Stream | Kind::Duplex | Kind::Paced)
+    }
+
+    /// Whether latencies are counted from when a message was due, not from when it left.
+    pub fn times_the_clock(&self) -> bool {
+        match self.kind {
+            Kind::Rate => true,
+            Kind::Mixed => self.mix.0.iter().any(|(pattern, _)| *pattern == Pattern::Rate),
+            _ => false,
+        }
+    }
+
+    /// What one latency is.
+    pub fn latency_of(&self) -> &'static str {
+        match self.kind {
+            _ if self.times_the_clock() => "from schedule to arrival",
+            Kind::Pingpong | Kind::Mixed => "round trip",
+            Kind::Churn => "session set-up",
+            Kind::Rate | Kind::Stream | Kind::Duplex | Kind::Hold | Kind::Paced => "not measured",
+        }
+    }
+
+    /// Every setting as text, for the report.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let bytes = |buffer: Option<u32>| {
+            buffer.map_or_else(|| "kernel's choice".to_owned(), |bytes| bytes.to_string())
+        };
+        let mut all = BTreeMap::from([
+            ("kind".to_owned(), self.kind.name().to_owned()),
+            ("links".to_owned(), self.links.to_string()),
+            ("seconds".to_owned(), self.length.as_secs_f64().to_string()),
+            ("warmup".to_owned(), self.warmup.as_secs_f64().to_string()),
+            ("size".to_owned(), self.sizes.to_string()),
+            ("mask".to_owned(), format!("{:?}", self.mask).to_lowercase()),
+            ("verify".to_owned(), format!("{:?}", self.verify).to_lowercase()),
+            ("seed".to_owned(), self.seed.to_string()),
+            ("links-per-host".to_owned(), self.links_per_host.to_string()),
+            ("ramp".to_owned(), self.ramp.map_or_else(|| "unlimited".to_owned(), |ramp| ramp.to_string())),
+            ("handshakes".to_owned(), self.handshakes.to_string()),
+            ("patience".to_owned(), self.patience.as_secs_f64().to_string()),
+            ("send-buffer".to_owned(), bytes(self.send_buffer)),
+            ("receive-buffer".to_owned(), bytes(self.receive_buffer)),
+        ]);
+        if matches!(self.kind, Kind::Rate | Kind::Mixed) {
+            all.insert("rate".to_owned(), self.rate.to_string());
+        }
+        if self.kind == Kind::Mixed {
+            all.insert("mix".to_owned(), self.mix.to_string());
+        }
+        all
+    }
+}
+
+impl Mix {
+    /// Deals the patterns out so that every run of links of the weights' sum holds each by its weight.
+    fn pattern(&self, link: u32) -> Pattern {
+        let total: u32 = self.0.iter().map(|(_, weight)| weight).sum();
+        let mut place = link % total;
+        for (pattern, weight) in &self.0 {
+            if place < *weight {
+                return *pattern;
+            }
+            place -= weight;
+        }
+        unreachable!("the place is below the weights' sum")
+    }
+}
+
+impl FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mix, String> {
+        let mut mix = Vec::new();
+        for part in text.split(',') {
+            let (name, weight) = part
+                .trim()
+                .split_once(':')
+                .ok_or_else(|| format!("{part}: a pattern wants its weight, as in stream:2"))?;
+            let known = PATTERNS.iter().find(|(known, _)| *known == name);
+            let (_, pattern) = known
+                .ok_or_else(|| format!("{name}: a mix is made of pingpong, rate, stream, duplex and hold"))?;
+            let weight = weight.parse().ok().filter(|weight| (1..=10_000).contains(weight));
+            mix.push((*pattern, weight.ok_or_else(|| format!("{part}: a weight is 1 to 10000"))?));
+        }
+        Ok(Mix(mix))
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (pattern, weight)) in self.0.iter().enumerate() {
+            let name = PATTERNS.iter().find(|(_, known)| known == pattern).map_or("", |(name, _)| name);
+            write!(out, "{}{name}:{weight}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Mix {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Mix, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+fn whole(name: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
+    match (min..=max).contains(&value) {
+        true => Ok(value),
+        false => Err(format!("--{name} {value}: a whole number from {min} to {max}")),
+    }
+}
+
+fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
+    match (min..=max).contains(&value) {
+        true => Ok(value),
+        false => Err(format!("--{name} {value}: a number from {min} to {max}")),
+    }
+}
+
+const PATTERNS: [(&str, Pattern); 5] = [
+    ("pingpong", Pattern::Pingpong),
+    ("rate", Pattern::Rate),
+    ("stream", Pattern::Stream),
+    ("duplex", Pattern::Duplex),
+    ("hold", Pattern::Idle),
+];
+const DEFAULT_MIX: &str = "hold:60,pingpong:20,rate:18,stream:2";
+const BUFFER_MAX: u64 = 1 << 30;
