@@ -20,8 +20,9 @@ use crate::{
     config::Config,
     control::Control,
     dialect::{
-        Dialects,
-        link::{Link, LinkConfig, Place},
+        Dialects, Kind, Place,
+        link::{Link, LinkConfig},
+        pair::{Pair, PairConfig},
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
@@ -44,13 +45,16 @@ pub fn run(config: &Config) -> Result<(), String> {
     let addresses = claim(config)?;
     let shards = config.shards.unwrap_or_else(default_shards);
     let clock = Clock::start();
-    let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?);
+    let pair = config.pair(&addresses);
+    let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
+        .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
     let room = descriptors_of_a_shard(descriptors, shards);
-    let shared = Arc::new(Shared::new(settings(config, room), policy, shards, clock.at()));
+    let shared = Arc::new(Shared::new(settings(config, &pair, room), policy, shards, clock.at()));
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
 
+    warn_of_unreachable_url(config, &addresses);
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
     let threads = start_shards(config, &chosen, &addresses, &relay, &offices, &seeds)?;
     let (control, admin) = start_control(config, &chosen, &relay)?;
@@ -61,7 +65,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         shards,
         pin = config.pin,
         admin = admin.map_or_else(|| "off".to_owned(), |address| address.to_string()),
-        dialects = "link",
+        dialects = config.dialects.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(","),
         max_connections = config.max_connections,
         max_connections_per_ip = config.max_connections_per_ip,
         descriptors,
@@ -229,6 +233,7 @@ fn start_shards(
     seeds: &Seeds,
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let (bound, is_bound) = mpsc::channel();
+    let pair = config.pair(addresses);
     let mut starts = Vec::new();
     let mut threads = Vec::new();
     let cores = process::cores();
@@ -247,7 +252,8 @@ fn start_shards(
             },
             park_after: config.park_after,
             clock: relay.clock,
-            link: config.link(),
+            link: config.serves(Kind::Link).then(|| config.link()),
+            pair: config.serves(Kind::Pair).then(|| pair.clone()),
             place: Place {
                 shard: number,
                 shards: relay.shared.mailboxes.shards(),
@@ -290,7 +296,8 @@ struct Plan {
     pool: PoolOptions,
     park_after: Duration,
     clock: Clock,
-    link: LinkConfig,
+    link: Option<LinkConfig>,
+    pair: Option<PairConfig>,
     place: Place,
     random: ChaCha12Rng,
 }
@@ -330,8 +337,10 @@ fn run_shard(
         connections_max: u32::MAX,
         park_after: plan.park_after,
     };
-    let link = Link::new(plan.link, plan.place);
-    let dialects = Dialects { link: Some(link) };
+    let dialects = Dialects {
+        link: plan.link.map(|config| Link::new(config, plan.place.clone())),
+        pair: plan.pair.map(|config| Pair::new(config, plan.place)),
+    };
     let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
     match plan.kind {
         DriverKind::IoUring => {
@@ -359,6 +368,18 @@ fn turn<D: Driver>(
     }
     shard.start();
     shard.run()
+}
+
+/// A QR code is read on another device: a made-up URL of this machine's address is hardly ever one that it can reach.
+fn warn_of_unreachable_url(config: &Config, addresses: &[SocketAddr]) {
+    let is_public = addresses.iter().any(|address| !address.ip().is_loopback());
+    if config.serves(Kind::Pair) && config.pair_rendezvous_url.is_none() && is_public {
+        tracing::warn!(
+            url = config.pair(addresses).rendezvous_url,
+            "RENDEZVOUS_URL is not set: QR codes will carry a URL that other devices cannot reach; set it to the one \
+             that they can, such as wss://relay.example"
+        );
+    }
 }
 
 fn choose_driver(config: &Config) -> Result<Chosen, String> {
@@ -416,20 +437,24 @@ fn descriptors_of_a_shard(limit: u64, shards: u16) -> u64 {
     if tried.join().unwrap_or(false) { limit } else { limit / u64::from(shards.max(1)) }
 }
 
-fn settings(config: &Config, descriptors: u64) -> Settings {
+fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
     let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
     Settings {
         handshake_timeout: config.handshake_timeout,
-        role_timeout: config.role_timeout,
-        ping_interval: config.ping_interval,
+        manners: Kind::ALL.map(|kind| match kind {
+            Kind::Link => LinkConfig::manners(config.ping_interval, config.role_timeout),
+            Kind::Pair => pair.manners(config.pair_ping_interval, config.role_timeout),
+        }),
         slow_peer: config.link_slow_peer_sec,
         splice_bytes_min: config.splice_min,
         outbox_bytes_max: config.outbox_budget,
+        message_bytes_max: config.message_budget,
         connections_max: config.max_connections as usize,
         shard_connections_max: usize::try_from(descriptors - reserve).unwrap_or(usize::MAX),
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
+        pair_metrics: config.pair_metrics_enabled,
     }
 }
 

@@ -26,7 +26,11 @@ use std::{
 pub use error::{ConfigError, Source};
 pub use options::Config;
 
-use crate::{dialect::link::LinkConfig, driver, pacing::Rates};
+use crate::{
+    dialect::{self, link::LinkConfig, pair::PairConfig},
+    driver,
+    pacing::Rates,
+};
 use kinds::Words;
 use settings::{ConfigFile, Row, Settings};
 
@@ -153,6 +157,22 @@ impl Config {
         }
     }
 
+    /// What the pair dialect is told, by a relay that listens on `addresses`.
+    pub fn pair(&self, addresses: &[SocketAddr]) -> PairConfig {
+        let own = || addresses.first().map(|address| format!("ws://{address}")).unwrap_or_default();
+        PairConfig {
+            rendezvous_url: self.pair_rendezvous_url.clone().unwrap_or_else(own),
+            ttl: self.pair_session_ttl_seconds,
+            origins: self.pair_allowed_origins.clone(),
+            message_bytes_max: self.pair_max_message_bytes,
+        }
+    }
+
+    /// Whether a dialect is served.
+    pub fn serves(&self, kind: dialect::Kind) -> bool {
+        self.dialects.contains(&kind)
+    }
+
     /// The text of the allow-list: the option's keys and the file's, to be parsed as one. Read at start and
     /// again on SIGHUP.
     pub fn allow_list(&self, read_file: impl Fn(&Path) -> io::Result<String>) -> io::Result<String> {
@@ -186,6 +206,15 @@ impl Config {
                      before they are told why; raise it, or set it to 0",
                     self.link_slow_peer_sec
                 ),
+            });
+        }
+        if self.serves(dialect::Kind::Pair) && self.pair_max_message_bytes > self.message_budget {
+            let option = "pair-max-message-bytes";
+            return Err(ConfigError::Conflict {
+                option,
+                source: settings.source(option).clone(),
+                value: settings.text(option).into(),
+                why: "one such message would not fit into --message-budget; raise that".into(),
             });
         }
         Ok(())

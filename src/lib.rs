@@ -1,7 +1,8 @@
 //! longsplice: a content-blind rendezvous and WebSocket relay for Linux.
 //!
 //! Hosts behind NAT register a key-derived address; clients resolve it; the relay asks the host to dial back and
-//! joins the two sockets, forwarding frames that it cannot read.
+//! joins the two sockets, forwarding frames that it cannot read. Devices that pair by a QR code exchange messages whose
+//! payloads it cannot read either.
 //!
 //! # One frame's path
 //!

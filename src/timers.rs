@@ -355,7 +355,7 @@ const NONE: u32 = u32::MAX;
 const _: () = assert!(TICK_MAX <= u64::MAX >> u16::BITS);
 const _: () = assert!(LEVELS <= u16::BITS as usize);
 // Every connection keeps one or two entries for as long as it lives.
-const _: () = assert!(size_of::<Entry>() <= 32);
+const _: () = assert!(size_of::<Entry>() <= 40);
 const _: () = assert!(size_of::<Option<TimerId>>() == 8);
 
 #[cfg(test)]

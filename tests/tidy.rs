@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("driver", &["id", "limits", "tables", "time"]),
     ("logs", &["config"]),
     ("config", &["dialect", "driver", "limits", "logs", "pacing"]),
-    ("admin", &["driver", "limits", "reason"]),
+    ("admin", &["dialect", "driver", "limits", "reason"]),
     ("control", &["admin", "limits"]),
     (
         "shard",

@@ -6,6 +6,7 @@
 mod frames;
 mod handoff;
 mod pacing;
+mod pairing;
 mod registry;
 mod signatures;
 mod timers;
@@ -26,6 +27,7 @@ criterion_group! {
         frames::translating,
         pacing::charging,
         pacing::waiting,
+        pairing::routing,
         timers::wheel,
         registry::addresses,
         signatures::verifying,

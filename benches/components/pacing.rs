@@ -26,8 +26,11 @@ pub fn charging(criterion: &mut Criterion) {
     });
     let unlimited = Rates::default();
     let limited = Rates { rate_bps: 1 << 30, hourly_bytes: 1 << 40, trickle_bps: 16_384 };
-    let mut broke = Budget::new(&Rates { rate_bps: 1, ..unlimited }, Time(0));
-    assert!(broke.allow(&Rates { rate_bps: 1, ..unlimited }, Time(0), 3).is_err());
+    let slow = Rates { rate_bps: 1, ..unlimited };
+    let mut budget = Budget::new(&slow, Time(0));
+    assert_eq!(budget.allow(&slow, Time(0), 3), Ok(2), "two seconds' worth");
+    budget.charge(&slow, 2);
+    assert_eq!(budget.allow(&slow, Time(0), 1), Err(Time(1_000_000)), "a byte a second");
     for (name, rates) in [("a link without limits", unlimited), ("a link with rate and quota", limited)] {
         let mut ledger = Ledger::new(&rates, Time(0));
         let mut now = Time(0);

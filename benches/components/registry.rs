@@ -4,7 +4,10 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use longsplice::{
-    dialect::link::{Claim, Place, Registry, Verdict},
+    dialect::{
+        Place,
+        link::{Claim, Registry, Verdict},
+    },
     id::{ConnId, Remote},
 };
 use sha2::{Digest, Sha256};

@@ -49,6 +49,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod write;
 
 use std::{io, net::SocketAddr, ops::Range, time::Duration};
 
@@ -167,7 +168,8 @@ pub enum Completion {
         conn: ConnId,
     },
     /// The kernel took `bytes` more of what was queued on the connection. It may have taken none: whenever an
-    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left.
+    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left. Where more was queued meanwhile
+    /// that has not been offered to the kernel, the bytes may be told together with those.
     Sent {
         /// Which connection.
         conn: ConnId,
@@ -323,8 +325,14 @@ pub trait Driver {
     /// `release`.
     fn send_chunk(&mut self, conn: ConnId, chunk: Chunk, range: Range<usize>);
 
+    /// Queues a copy of the part `range` of `bytes_mut(chunk)` for sending. The chunk stays the caller's.
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>);
+
     /// Queues a copy of `bytes` for sending.
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]);
+
+    /// Queues `bytes` from `start` on for sending, where they lie.
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize);
 
     /// Moves up to `bytes_max` bytes from the connection, which must not be read at the time, into a pipe.
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn;

@@ -11,7 +11,7 @@ use crate::{
     driver::HEADROOM,
     id::ConnId,
     pacing::Leg,
-    proto::ws::{Control, Inbound},
+    proto::ws::{Control, Gathered, Inbound},
     reason::Reason,
     tables::Chunks,
     time::Time,
@@ -93,8 +93,10 @@ pub struct Conn {
     pub(super) settled: bool,
     /// The kernel did not take all that was queued at the last attempt.
     pub(super) blocked: bool,
-    /// Not read because the partner is blocked.
+    /// Not read because the partner, or a receiver, has too much waiting for it.
     pub(super) stalled: bool,
+    /// A message of it is to begin and there is no room for it.
+    pub(super) awaits_room: bool,
     /// The peer's close frame has come.
     pub(super) close_received: bool,
     /// Input is dropped without a look at it.
@@ -125,11 +127,7 @@ pub struct Conn {
     /// The newest ping's answer, while the connection cannot take it.
     pub(super) pong: Option<Box<Control>>,
     pub(super) unread: Option<Box<Unread>>,
-    #[allow(
-        clippy::box_collection,
-        reason = "8 bytes for every connection instead of 24, for a vector that hardly any has"
-    )]
-    pub(super) gathered: Option<Box<Vec<u8>>>,
+    pub(super) gathered: Option<Box<Gathered>>,
     pub(super) guest: Option<Box<Guest>>,
 }
 
@@ -169,6 +167,7 @@ impl Conn {
             settled: false,
             blocked: false,
             stalled: false,
+            awaits_room: false,
             close_received: false,
             deaf: false,
             forgotten: false,
@@ -195,6 +194,11 @@ impl Conn {
     /// Bytes taken from the socket and not yet understood or forwarded.
     pub(super) fn unread_len(&self) -> usize {
         self.unread.as_ref().map_or(0, |unread| unread.len())
+    }
+
+    /// Whether its messages have to wait: for another shard, for its own journey, for a receiver, or for room.
+    pub(super) fn waits(&self) -> bool {
+        self.held || self.stalled || self.awaits_room || self.is_moving()
     }
 
     /// Whether a move to another shard is decided.

@@ -184,7 +184,7 @@ impl<D: Driver> Shard<D> {
             self.close(id, Reason::Draining);
             return;
         }
-        self.give_message(id, moving.text, &moving.message, true);
+        self.give_moved(id, moving.text, moving.message);
         self.carry_out();
         self.go_on(id);
     }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     config::StatsAccess,
-    dialect::{Event, Kind, Opening},
+    dialect::{
+        Event, Kind, Opening,
+        pages::{Facts, JSON},
+    },
     driver::Driver,
     id::ConnId,
     limits::CLOSE_TIMEOUT,
@@ -17,9 +20,6 @@ use crate::{
     reason::Reason,
     timers::Alarm,
 };
-
-const JSON: &str = "Content-Type: application/json";
-const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
 
 impl<D: Driver> Shard<D> {
     pub(super) fn on_accepted(&mut self, id: ConnId, peer: SocketAddr) {
@@ -152,9 +152,16 @@ impl<D: Driver> Shard<D> {
         self.driver.send_bytes(id, &response);
         self.counters.upgrades += 1;
         self.counters.websockets += 1;
-        let opening = Opening { ip, host: head.host.clone().into_boxed_str(), moves: 0 };
+        let manners = self.shared.settings.manners(kind);
+        let opening = Opening {
+            ip,
+            host: head.host.clone().into_boxed_str(),
+            origin: head.origin.as_deref().filter(|_| manners.wants_origin).map(Box::from),
+            moves: 0,
+        };
         let now = self.now.at;
-        let ping_at = self.first_ping_at();
+        let interval = manners.ping_interval;
+        let ping_at = self.first_ping_at(interval);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Open;
         conn.kind = kind;
@@ -173,9 +180,6 @@ impl<D: Driver> Shard<D> {
         let keep_alive = head.keep_alive && head.body_len == Some(0);
         let readable = head.method == "GET" || head_only;
         match head.path.as_str() {
-            "/health" | "/healthz" if readable => {
-                self.respond(id, 200, &[JSON], br#"{"status":"ok"}"#, keep_alive, head_only);
-            }
             "/ready" if readable => {
                 let ready = !self.shared.is_draining() && self.stage == Stage::Running;
                 let stalled = !self.shared.stalled(self.now.at).is_empty();
@@ -186,14 +190,33 @@ impl<D: Driver> Shard<D> {
                 };
                 self.respond(id, status, &[JSON], body, keep_alive, head_only);
             }
-            "/v1/stats" if readable && self.may_see_stats(id) => self.ask_stats(id, keep_alive, head_only),
-            _ => self.respond(id, 404, &[JSON], NOT_FOUND, keep_alive, head_only),
+            "/v1/stats" if readable && self.dialects.serves(Kind::Link) && self.may_see_stats(id) => {
+                self.ask_stats(id, keep_alive, head_only)
+            }
+            path => match self.dialects.page(path, &self.facts()).filter(|_| readable) {
+                Some(page) => {
+                    let body = page.body.as_bytes();
+                    self.respond(id, 200, &[page.content_type], body, keep_alive, head_only);
+                }
+                None => {
+                    let body = self.dialects.not_found().as_bytes();
+                    self.respond(id, 404, &[JSON], body, keep_alive, head_only);
+                }
+            },
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            uptime: self.now.at.since(self.shared.started_at),
+            sessions: self.shared.policy.sessions(),
+            metrics: self.shared.settings.pair_metrics,
         }
     }
 
     fn may_see_stats(&self, id: ConnId) -> bool {
         match self.shared.settings.stats {
-            StatsAccess::Public => self.dialects.link.is_some(),
+            StatsAccess::Public => true,
             StatsAccess::Loopback => self.conns.get(id).is_some_and(|conn| conn.ip.is_loopback()),
             StatsAccess::Off => false,
         }

@@ -6,9 +6,9 @@
 
 use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 
-use super::{id::LinkId, place::TableHasher};
+use super::id::LinkId;
 use crate::{
-    dialect::{Kind, SpliceId},
+    dialect::{Kind, SpliceId, place::TableHasher},
     id::{ConnId, Remote},
     pacing::{Ledger, Leg},
     tables::{Key, Table},

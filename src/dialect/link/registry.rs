@@ -6,8 +6,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use super::place::TableHasher;
-use crate::id::Remote;
+use crate::{dialect::place::TableHasher, id::Remote};
 
 /// An address: the SHA-256 of a public key. On the wire, base64url.
 pub type Address = [u8; 32];

@@ -202,8 +202,16 @@ impl Driver for EpollDriver {
         self.queue_chunk(conn, chunk, range);
     }
 
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>) {
+        self.queue_part(conn, chunk, range);
+    }
+
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         self.queue_bytes(conn, bytes);
+    }
+
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
+        self.queue_vec(conn, bytes, start);
     }
 
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn {

@@ -61,6 +61,8 @@ pub(super) struct Conn {
     pub(super) changed: bool,
     /// The peer is slow: what is queued goes to the heap at once.
     pub(super) stalled: bool,
+    /// The last receive filled a buffer.
+    pub(super) bulk: bool,
     /// Sending broke: what is queued later is discarded.
     pub(super) send_failed: bool,
     /// FIN follows what is queued.
@@ -89,6 +91,7 @@ impl Conn {
             listed: false,
             changed: false,
             stalled: false,
+            bulk: false,
             send_failed: false,
             finishing: false,
             posted: false,

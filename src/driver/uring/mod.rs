@@ -216,11 +216,15 @@ impl UringDriver {
     /// Pushes everything that is due, and enters the kernel.
     fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
         self.direct_reads_left = DIRECT_READS_PER_TURN;
+        let mut changed = std::mem::take(&mut self.changed);
+        if self.is_short_of_buffers() {
+            self.send_ahead(&changed);
+        }
+        changed.append(&mut self.changed);
         self.relieve();
         if !self.scarce {
             self.provided.provide_all(&mut self.memory.pool);
         }
-        let mut changed = std::mem::take(&mut self.changed);
         for conn in changed.drain(..) {
             self.settle(conn);
         }
@@ -230,6 +234,29 @@ impl UringDriver {
         self.changed = changed;
         let wait = wait && self.pending.is_empty() && !self.can_read_directly() && !self.ring.is_ready();
         self.ring.enter(wait, timeout)
+    }
+
+    /// Whether most buffers are queued for sending, so that the next receives would find none or few.
+    fn is_short_of_buffers(&self) -> bool {
+        self.scarce || self.memory.pool.unlent() < self.memory.pool.count() / 2
+    }
+
+    /// Submits the sends by themselves and takes their buffers back before anything is received. One system call
+    /// more, where receives would otherwise end for want of a buffer, each to be read directly and armed anew.
+    fn send_ahead(&mut self, changed: &[ConnId]) {
+        // What is ready already comes first.
+        if self.ring.is_ready() {
+            return;
+        }
+        for &conn in changed {
+            if self.open(conn).is_some_and(|state| !state.posted) {
+                self.settle_sending(conn);
+            }
+        }
+        self.ring.submit();
+        while let Some(entry) = self.ring.pop() {
+            self.complete(&entry);
+        }
     }
 
     /// Closes everything and waits until nothing is in flight, for a limited time.
@@ -319,8 +346,16 @@ impl Driver for UringDriver {
         self.queue_chunk(conn, chunk, range);
     }
 
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>) {
+        self.queue_part(conn, chunk, range);
+    }
+
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         self.queue_bytes(conn, bytes);
+    }
+
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
+        self.queue_vec(conn, bytes, start);
     }
 
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn {

@@ -19,14 +19,15 @@ use super::{
 use crate::{
     driver::{
         Chunk, Completion, Read,
+        outbox::RUNS_MAX,
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
 };
 
-/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small
-/// pieces.
-const DIRECT_READ_BUFFERS: usize = 4;
+/// Buffers that one direct read of a bulk stream may fill: 256 KiB by default, from which on larger reads and sends
+/// cost no less a byte. As many as one send covers.
+const DIRECT_READ_BUFFERS: usize = RUNS_MAX;
 
 const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
 
@@ -133,6 +134,7 @@ impl UringDriver {
         let is_open = open.is_some();
         if let Some(state) = open {
             state.active = true;
+            state.bulk = bytes >= room;
             if operation == Receiving::Once && matches!(state.want, Read::Once { .. }) {
                 state.want = Read::Off;
             }
@@ -241,7 +243,7 @@ impl UringDriver {
         };
         let pool = &mut self.memory.pool;
         let mut lent = [0; DIRECT_READ_BUFFERS];
-        let count = pool.free().min(if once.is_some() { 1 } else { DIRECT_READ_BUFFERS });
+        let count = pool.free().min(if once.is_none() && state.bulk { DIRECT_READ_BUFFERS } else { 1 });
         for place in &mut lent[..count] {
             *place = pool.lend().expect("counted above");
         }
@@ -254,6 +256,7 @@ impl UringDriver {
             state.want = Read::Off;
         }
         let mut left = received.as_ref().map_or(0, |bytes| *bytes);
+        state.bulk = left >= pool.buffer_bytes();
         for &buffer in lent {
             let length = left.min(pool.buffer_bytes());
             left -= length;
@@ -294,7 +297,8 @@ impl UringDriver {
                 self.receive_despite_scarcity(conn);
             }
         }
-        self.scarce = false;
+        // With every buffer queued for sending, receives would only end at once.
+        self.scarce &= self.memory.pool.unlent() == 0;
     }
 
     fn receive_despite_scarcity(&mut self, conn: ConnId) {

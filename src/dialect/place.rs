@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-/// Builds the hashers of this dialect's tables.
+/// Builds the hashers of the tables of one shard.
 #[derive(Clone, Debug)]
 pub struct TableHasher(SipHasher13);
 
