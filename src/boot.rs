@@ -53,7 +53,8 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     let pair = config.pair(&addresses);
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
         .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
-    let shared = Arc::new(Shared::new(settings(config, &pair), policy, shards, clock.at()));
+    let room = descriptors_of_a_shard(descriptors, shards);
+    let shared = Arc::new(Shared::new(settings(config, &pair, room), policy, shards, clock.at()));
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
@@ -275,6 +276,7 @@ fn start_shards(
                 buffers: u32::from(config.recv_buffers),
                 buffer_bytes: config.recv_buffer_size as u32,
             },
+            park_after: config.park_after,
             clock: relay.clock,
             link: config.serves(Kind::Link).then(|| config.link()),
             pair: config.serves(Kind::Pair).then(|| pair.clone()),
@@ -318,6 +320,7 @@ struct Plan {
     sites: Sites,
     listen: ListenOptions,
     pool: PoolOptions,
+    park_after: Duration,
     clock: Clock,
     link: Option<LinkConfig>,
     pair: Option<PairConfig>,
@@ -355,6 +358,7 @@ fn run_shard(
         pool: plan.pool,
         pipes_max: PIPES_MAX,
         connections_max: u32::MAX,
+        park_after: plan.park_after,
     };
     let dialects = Dialects {
         link: plan.link.map(|config| Link::new(config, plan.place.clone())),
@@ -424,7 +428,15 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
     Ok(AllowList::parse([text.as_str()]))
 }
 
-fn settings(config: &Config, pair: &PairConfig) -> Settings {
+/// How many descriptors each shard may have: all that the limit allows where it gets a table of its own.
+fn descriptors_of_a_shard(limit: u64, shards: u16) -> u64 {
+    // Asked of a thread that ends at once: a table that was made private stays so.
+    let tried = thread::spawn(|| process::can_have_own_table());
+    if tried.join().unwrap_or(false) { limit } else { limit / u64::from(shards.max(1)) }
+}
+
+fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
+    let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
     Settings {
         handshake_timeout: config.handshake_timeout,
         manners: Kind::ALL.map(|kind| match kind {
@@ -436,6 +448,7 @@ fn settings(config: &Config, pair: &PairConfig) -> Settings {
         outbox_bytes_max: config.outbox_budget,
         message_bytes_max: config.message_budget,
         connections_max: config.max_connections as usize,
+        shard_connections_max: usize::try_from(descriptors - reserve).unwrap_or(usize::MAX),
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
@@ -476,6 +489,10 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Descriptors of a shard that accepting leaves free: for its own (a few), for pipes, and for connections that
+/// move there, which would otherwise be lost on arrival.
+const DESCRIPTORS_RESERVED: u64 = 2 * PIPES_MAX as u64 + 128;
 
 /// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
 const PIPES_MAX: u32 = 64;

@@ -57,5 +57,6 @@ pub mod reason;
 pub mod shard;
 pub mod sim;
 pub mod systemd;
+pub mod tables;
 pub mod time;
 pub mod timers;

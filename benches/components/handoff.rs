@@ -130,6 +130,7 @@ fn shard<D: Make>(ends: EndNumbers) -> (D, SocketAddr) {
         pool: PoolOptions::default(),
         pipes_max: 0,
         connections_max: 16,
+        park_after: Duration::ZERO,
     };
     (D::make(setup).expect("the driver starts"), address)
 }

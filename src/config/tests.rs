@@ -130,6 +130,7 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "recv-buffers" => ("128", "128"),
         "recv-buffer-size" => ("32768", r#""32KiB""#),
         "outbox-budget" | "message-budget" => ("1GiB", r#""1GiB""#),
+        "park-after" => ("0", r#""0s""#),
         "splice-min" => ("0", r#""0""#),
         "max-connections" | "max-connections-per-ip" => ("7", "7"),
         "handshake-timeout" | "role-timeout" | "drain-delay" => ("1500ms", r#""1500ms""#),

@@ -40,6 +40,7 @@ pub mod listen;
 mod outbox;
 mod pending;
 mod pipes;
+mod poller;
 pub mod post;
 pub mod process;
 mod slots;
@@ -50,7 +51,7 @@ mod tests;
 mod uring;
 mod write;
 
-use std::{io, net::SocketAddr, ops::Range};
+use std::{io, net::SocketAddr, ops::Range, time::Duration};
 
 pub use self::{
     buffers::PoolOptions,
@@ -85,6 +86,9 @@ pub struct Setup {
     pub pipes_max: u32,
     /// Connections above which accepting fails (`ENFILE`). Connections that come by the post are not refused.
     pub connections_max: u32,
+    /// How long a connection is quiet before the io_uring driver parks it, and up to twice that; zero parks
+    /// none. The epoll driver has all of them in its set as it is.
+    pub park_after: Duration,
 }
 
 /// How a connection is read.
@@ -286,6 +290,12 @@ pub struct DriverCounters {
     pub stale: u64,
     /// Frames' bytes that went through a pipe instead of a buffer.
     pub spliced_bytes: u64,
+    /// Connections parked at the moment: quiet, and without a receive in flight.
+    pub parked: u64,
+    /// Times that a connection was parked.
+    pub parked_total: u64,
+    /// Times that a parked connection had something to read.
+    pub woken_total: u64,
 }
 
 /// One shard's sockets. See the contract at the head of this module.

@@ -97,6 +97,13 @@ pub fn avoid_huge_pages() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// Whether the calling thread may have a descriptor table of its own: by making it one. To be asked of a thread
+/// that does nothing else.
+pub fn can_have_own_table() -> bool {
+    // SAFETY: names no memory. The thread owns no descriptor, and keeps a copy of every other's until it ends.
+    unsafe { libc::unshare(libc::CLONE_FILES) == 0 }
+}
+
 /// Raises the soft limit on descriptors to the hard one; returns the limit that holds now.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

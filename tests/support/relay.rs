@@ -42,6 +42,7 @@ pub struct Setup {
     listen: Option<&'static str>,
     handed_over: Option<TcpListener>,
     prepare: Option<Box<dyn Fn(&mut Command)>>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -53,6 +54,7 @@ impl Setup {
             arguments: Vec::new(),
             listen: Some("127.0.0.1:0"),
             handed_over: None,
+            descriptors: None,
             prepare: None,
         };
         setup.env("LINK_RELAY_MAX_BPS", "0").env("LINK_IP_RATE_PER_MIN", "0").env("PAIR_IP_RATE_PER_MIN", "0")
@@ -77,6 +79,12 @@ impl Setup {
         self
     }
 
+    /// Lets each of its descriptor tables hold no more than this.
+    pub fn descriptors(mut self, most: u32) -> Setup {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Leaves `--listen` away, for other options to say where.
     pub fn without_listen(mut self) -> Setup {
         self.listen = None;
@@ -95,18 +103,19 @@ impl Setup {
         self
     }
 
-    /// The program with its standard input: the relay, or a shell that puts a handed over socket where it
-    /// belongs and becomes the relay.
+    /// The program with its standard input: the relay, or a shell that takes descriptors away or puts a handed
+    /// over socket where it belongs, and becomes the relay.
     fn program(&self) -> Command {
-        let Some(listener) = &self.handed_over else {
-            let mut command = Command::new(binary());
-            command.stdin(Stdio::null());
-            return command;
+        let limit = self.descriptors.map_or(String::new(), |most| format!("ulimit -n {most} && "));
+        let (input, handed) = match &self.handed_over {
+            Some(listener) => {
+                let socket = OwnedFd::from(listener.try_clone().expect("a descriptor to spare"));
+                (Stdio::from(socket), "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ ")
+            }
+            None => (Stdio::null(), ""),
         };
         let mut command = Command::new("sh");
-        let become_it = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
-        command.args(["-c", become_it, &binary()]);
-        command.stdin(OwnedFd::from(listener.try_clone().expect("a descriptor to spare")));
+        command.args(["-c", &format!(r#"{limit}{handed}exec "$0" "$@""#), &binary()]).stdin(input);
         command
     }
 

@@ -8,10 +8,11 @@
 //!
 //! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether
 //!   all of this is to be had.
-//! - `conn`: one connection; `receive`, `send`, `accept`: what is done for it.
+//! - `conn`: one connection; `receive`, `send`, `accept`, `park`: what is done for it.
 
 mod accept;
 mod conn;
+mod park;
 mod probe;
 mod provided;
 mod receive;
@@ -37,6 +38,7 @@ pub(super) use self::probe::probe;
 use self::{
     accept::Acceptor,
     conn::{Conn, Receiving, Sending},
+    park::Park,
     provided::Provided,
     ring::{Queues, Ring},
     token::{Op, Token},
@@ -81,6 +83,7 @@ pub struct UringDriver {
     scarce: bool,
     direct_reads_left: usize,
     acceptor: Acceptor,
+    park: Park,
     post: Ends,
     post_watched: bool,
     counters: DriverCounters,
@@ -116,6 +119,7 @@ impl UringDriver {
             scarce: false,
             direct_reads_left: 0,
             acceptor: Acceptor::new(setup.listeners),
+            park: Park::new(setup.park_after, setup.clock.at())?,
             post: setup.post,
             post_watched: false,
             counters: DriverCounters::default(),
@@ -178,6 +182,7 @@ impl UringDriver {
             return;
         }
         let mut state = self.slots.remove(conn).expect("looked at above");
+        self.park.forget(&state);
         if let Some(outbox) = &mut state.outbox {
             self.memory.clear(outbox);
         }
@@ -204,6 +209,7 @@ impl UringDriver {
                     self.take_letters();
                 }
             }
+            Op::Park => self.on_park(entry.result()),
             // What was to be cancelled had ended already.
             Op::Cancel => {}
         }
@@ -269,6 +275,9 @@ impl UringDriver {
         if self.post_watched {
             self.ring.cancel(Token::driver(Op::Post, 0));
         }
+        if self.park.watched {
+            self.ring.cancel(Token::driver(Op::Park, 0));
+        }
         let deadline = self.clock.at() + DRAIN_TIME_MAX;
         loop {
             // Failing to enter shows in what is left in flight.
@@ -295,7 +304,9 @@ impl Driver for UringDriver {
             self.post_watched = true;
             self.ring.poll(self.post.receiving(), libc::POLLIN.into(), Token::driver(Op::Post, 0));
         }
-        let timeout = deadline.map(|deadline| deadline.since(self.clock.at()));
+        let now = self.clock.at();
+        self.park_quiet(now);
+        let timeout = deadline.map(|deadline| deadline.since(now));
         self.turn(timeout != Some(Duration::ZERO), timeout)
     }
 
@@ -314,10 +325,10 @@ impl Driver for UringDriver {
     }
 
     fn read(&mut self, conn: ConnId, how: Read) {
-        let Some(state) = self.open(conn).filter(|state| !state.want.is_like(how) && !state.posted) else {
-            return;
-        };
+        let state = self.slots.get_mut(conn).filter(|state| state.is_open() && !state.want.is_like(how));
+        let Some(state) = state else { return };
         let before = std::mem::replace(&mut state.want, how);
+        self.park.leave(state);
         state.stop_owed = how == Read::Off && (before != Read::Readiness || state.stop_owed);
         // One that starved has nothing in flight: it is settled anew, and its place in the list is void.
         state.starved = false;
@@ -465,6 +476,9 @@ impl Driver for UringDriver {
             buffers_free: self.memory.pool.unlent() as u64,
             held_bytes: self.memory.held_bytes() as u64,
             syscalls: self.counters.syscalls + self.ring.calls,
+            parked: self.park.parked,
+            parked_total: self.park.parked_total,
+            woken_total: self.park.woken_total,
             ..self.counters
         }
     }

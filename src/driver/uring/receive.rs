@@ -13,6 +13,7 @@ use io_uring::cqueue;
 use super::{
     UringDriver,
     conn::Receiving,
+    park::Parking,
     token::{Op, Token},
 };
 use crate::{
@@ -33,6 +34,10 @@ const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
 impl UringDriver {
     pub(super) fn settle_receiving(&mut self, conn: ConnId) {
         let scarce = self.scarce;
+        let Some(state) = self.slots.get_mut(conn) else { return };
+        if state.parking != Parking::No && state.want == Read::Stream && self.rests(conn) {
+            return;
+        }
         let Some(state) = self.slots.get_mut(conn) else { return };
         let socket = state.socket.as_fd();
         let token = Token::new(Op::Receive, conn);
@@ -67,6 +72,8 @@ impl UringDriver {
             (Receiving::Readiness, _) if state.want != Read::Off => {}
             (Receiving::Stream, _) if state.want == Read::Stream => {}
             (Receiving::Once, _) if matches!(state.want, Read::Once { .. }) => {}
+            // Over by itself: what is wanted is looked at when it completes.
+            (Receiving::Fetch, _) => {}
             _ => {
                 if !std::mem::replace(&mut state.receive_cancelled, true) {
                     self.ring.cancel(token);
@@ -123,16 +130,18 @@ impl UringDriver {
     /// Lends out the buffers that a receive filled, the first to the last.
     fn deliver(&mut self, conn: ConnId, operation: Receiving, first: u32, bytes: usize) {
         let room = self.memory.pool.buffer_bytes();
-        let mut open = self.slots.get_mut(conn).filter(|state| state.is_open());
+        let open = self.slots.get_mut(conn).filter(|state| state.is_open());
         let is_open = open.is_some();
-        if let Some(state) = &mut open {
+        if let Some(state) = open {
+            state.active = true;
             state.bulk = bytes >= room;
-        }
-        if operation == Receiving::Once
-            && let Some(state) = open
-            && matches!(state.want, Read::Once { .. })
-        {
-            state.want = Read::Off;
+            if operation == Receiving::Once && matches!(state.want, Read::Once { .. }) {
+                state.want = Read::Off;
+            }
+            if operation == Receiving::Fetch && bytes == room {
+                // More may be there, of which no edge will tell.
+                self.park.leave(state);
+            }
         }
         let mut left = bytes;
         for after in 0..bytes.div_ceil(room) {
@@ -153,6 +162,7 @@ impl UringDriver {
         let Some(state) = self.slots.get_mut(conn).filter(|state| state.is_open()) else { return };
         state.want = Read::Off;
         state.stop_owed = false;
+        self.park.leave(state);
         state.broken = error.unwrap_or(state.broken);
         let error = state.known_error();
         self.pending.push(Completion::Ended { conn, error });
@@ -202,6 +212,7 @@ impl UringDriver {
         }
         self.scarce = true;
         state.starved = true;
+        self.park.leave(state);
         if !std::mem::replace(&mut state.listed, true) {
             self.starved.push_back(conn);
         }
@@ -240,6 +251,7 @@ impl UringDriver {
         let mut rooms: [_; DIRECT_READ_BUFFERS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = pool.rooms_mut(lent, once.unwrap_or(usize::MAX), &mut rooms);
         let received = socket::receive_vectored(state.socket.as_fd(), &mut rooms[..count]);
+        state.active = true;
         if once.is_some() && matches!(received, Ok(1..)) {
             state.want = Read::Off;
         }

@@ -147,6 +147,16 @@ impl Ring {
         self.push(&entry, token);
     }
 
+    /// Receives what is there, into one buffer of the group; never waits.
+    pub(super) fn fetch(&mut self, socket: BorrowedFd<'_>, token: Token) {
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0)
+            .flags(libc::MSG_DONTWAIT)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&entry, token);
+    }
+
     /// Waits once for readiness. Errors and hang-ups count always.
     pub(super) fn poll(&mut self, socket: BorrowedFd<'_>, mask: i32, token: Token) {
         let entry = opcode::PollAdd::new(types::Fd(socket.as_raw_fd()), mask.cast_unsigned()).build();

@@ -1,6 +1,9 @@
 //! What only io_uring has: short queues, and memory that the kernel still uses.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
 
 use super::{Queues, UringDriver};
 use crate::driver::{
@@ -24,6 +27,7 @@ fn with_pool(queues: Queues, pool: PoolOptions) -> (UringDriver, std::net::Socke
         pool,
         pipes_max: 0,
         connections_max: 10_000,
+        park_after: Duration::ZERO,
     };
     let mut driver = UringDriver::with_queues(setup, queues).unwrap();
     driver.resume_accept();
