@@ -26,7 +26,11 @@ use std::{
 pub use error::{ConfigError, Source};
 pub use options::Config;
 
-use crate::{dialect::link::LinkConfig, driver, pacing::Rates};
+use crate::{
+    dialect::{self, link::LinkConfig, pair::PairConfig},
+    driver,
+    pacing::Rates,
+};
 use kinds::Words;
 use settings::{ConfigFile, Row, Settings};
 
@@ -35,6 +39,20 @@ use settings::{ConfigFile, Row, Settings};
 pub enum Outcome {
     /// Run the relay.
     Run(Box<Config>),
+    /// Check the machine; `json` says how to report.
+    Doctor {
+        /// What to check it against.
+        config: Box<Config>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Ask a running relay.
+    Health {
+        /// The relay's options.
+        config: Box<Config>,
+        /// What to ask for.
+        path: &'static str,
+    },
     /// Print this to standard output and exit with 0: the help, the version, the effective configuration.
     Print(String),
 }
@@ -97,6 +115,7 @@ impl Config {
             }
             Err(error) => return Err(ConfigError::Usage(error.render().to_string())),
         };
+        let (task, matches) = matches.subcommand().unwrap_or(("run", &matches));
         let flags: HashMap<_, _> = rows
             .iter()
             .filter_map(|row| {
@@ -115,10 +134,14 @@ impl Config {
         settle_listen(&rows, &mut settings)?;
         let config = Config::read(&settings)?;
         config.check(&settings, read_file)?;
-        Ok(if matches.get_flag("print-config") {
-            Outcome::Print(render::print(&rows, &settings, &config))
-        } else {
-            Outcome::Run(Box::new(config))
+        Ok(match task {
+            "doctor" => Outcome::Doctor { config: Box::new(config), json: matches.get_flag("json") },
+            "health" => {
+                let path = if matches.get_flag("ready") { "/ready" } else { "/health" };
+                Outcome::Health { config: Box::new(config), path }
+            }
+            _ if matches.get_flag("print-config") => Outcome::Print(render::print(&rows, &settings, &config)),
+            _ => Outcome::Run(Box::new(config)),
         })
     }
 
@@ -151,6 +174,22 @@ impl Config {
             idle: self.link_relay_idle_sec,
             origin: self.link_origin.clone(),
         }
+    }
+
+    /// What the pair dialect is told, by a relay that listens on `addresses`.
+    pub fn pair(&self, addresses: &[SocketAddr]) -> PairConfig {
+        let own = || addresses.first().map(|address| format!("ws://{address}")).unwrap_or_default();
+        PairConfig {
+            rendezvous_url: self.pair_rendezvous_url.clone().unwrap_or_else(own),
+            ttl: self.pair_session_ttl_seconds,
+            origins: self.pair_allowed_origins.clone(),
+            message_bytes_max: self.pair_max_message_bytes,
+        }
+    }
+
+    /// Whether a dialect is served.
+    pub fn serves(&self, kind: dialect::Kind) -> bool {
+        self.dialects.contains(&kind)
     }
 
     /// The text of the allow-list: the option's keys and the file's, to be parsed as one. Read at start and
@@ -186,6 +225,15 @@ impl Config {
                      before they are told why; raise it, or set it to 0",
                     self.link_slow_peer_sec
                 ),
+            });
+        }
+        if self.serves(dialect::Kind::Pair) && self.pair_max_message_bytes > self.message_budget {
+            let option = "pair-max-message-bytes";
+            return Err(ConfigError::Conflict {
+                option,
+                source: settings.source(option).clone(),
+                value: settings.text(option).into(),
+                why: "one such message would not fit into --message-budget; raise that".into(),
             });
         }
         Ok(())

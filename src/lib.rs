@@ -1,7 +1,8 @@
 //! longsplice: a content-blind rendezvous and WebSocket relay for Linux.
 //!
 //! Hosts behind NAT register a key-derived address; clients resolve it; the relay asks the host to dial back and
-//! joins the two sockets, forwarding frames that it cannot read.
+//! joins the two sockets, forwarding frames that it cannot read. Devices that pair by a QR code exchange messages whose
+//! payloads it cannot read either.
 //!
 //! # One frame's path
 //!
@@ -43,8 +44,10 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod dialect;
+pub mod doctor;
 #[allow(unsafe_code)]
 pub mod driver;
+pub mod health;
 pub mod id;
 pub mod limits;
 pub mod logs;
@@ -53,5 +56,7 @@ pub mod proto;
 pub mod reason;
 pub mod shard;
 pub mod sim;
+pub mod systemd;
+pub mod tables;
 pub mod time;
 pub mod timers;

@@ -22,13 +22,26 @@ impl Filter {
     /// is not one. A bare word must be a level: taking it for a module's name would silence all others.
     pub fn parse(text: &str) -> Option<Filter> {
         let entries: Vec<_> = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
-        let all_named = entries
-            .iter()
-            .all(|entry| LevelFilter::from_str(entry.rsplit('=').next().unwrap_or(entry)).is_ok());
-        if entries.is_empty() || !all_named {
+        let mut targets = Vec::new();
+        for entry in &entries {
+            let (target, level) =
+                entry.rsplit_once('=').map_or((None, *entry), |(target, level)| (Some(target), level));
+            let level = level.to_lowercase();
+            // The words of the pair reference's logger that this one does not have.
+            let level = match level.as_str() {
+                "fatal" => "error",
+                "silent" => "off",
+                level => level,
+            };
+            LevelFilter::from_str(level).ok()?;
+            targets.push(
+                target.map_or_else(|| level.to_owned(), |target| format!("{target}={level}").to_lowercase()),
+            );
+        }
+        if entries.is_empty() {
             return None;
         }
-        Some(Filter { text: entries.join(","), targets: entries.join(",").to_lowercase().parse().ok()? })
+        Some(Filter { text: entries.join(","), targets: targets.join(",").parse().ok()? })
     }
 }
 
@@ -63,6 +76,15 @@ mod tests {
             assert!(filter.targets.would_enable("longsplice::boot", &Level::DEBUG), "{text}");
             assert!(!filter.targets.would_enable("longsplice::boot", &Level::TRACE), "{text}");
         }
+    }
+
+    #[test]
+    fn the_words_of_another_logger_are_understood() {
+        let enables = |text: &str, level| {
+            Filter::parse(text).expect("a level").targets.would_enable("longsplice", &level)
+        };
+        assert!(enables("fatal", Level::ERROR) && !enables("fatal", Level::WARN));
+        assert!(!enables("silent", Level::ERROR));
     }
 
     #[test]

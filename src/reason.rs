@@ -62,11 +62,27 @@ pub enum Reason {
     TooManyConnectionsPerIp,
     /// A queue or table of the relay was full.
     Overloaded,
+    /// A pair message that is not JSON.
+    MalformedJson,
+    /// A pair message without its fields.
+    MalformedMessage,
+    /// A pair message of a type that is none.
+    UnknownMessageType,
+    /// An `Origin` that may not pair.
+    OriginNotAllowed,
+    /// More pairing sessions than `MAX_SESSIONS`.
+    ServerAtCapacity,
+    /// A pairing session that cannot be joined.
+    SessionJoinFailed,
+    /// No relayed message in a pairing session for too long.
+    SessionExpired,
+    /// Over the per-IP budget for new pairing sessions.
+    SessionsRateLimited,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers: for tables and reports.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 35] = [
         Reason::PeerClosed,
         Reason::PeerEnded,
         Reason::PeerReset,
@@ -94,9 +110,17 @@ impl Reason {
         Reason::TooManyConnections,
         Reason::TooManyConnectionsPerIp,
         Reason::Overloaded,
+        Reason::MalformedJson,
+        Reason::MalformedMessage,
+        Reason::UnknownMessageType,
+        Reason::OriginNotAllowed,
+        Reason::ServerAtCapacity,
+        Reason::SessionJoinFailed,
+        Reason::SessionExpired,
+        Reason::SessionsRateLimited,
     ];
 
-    /// The close code we send on an upgraded socket (link.md section 6, RFC 6455 section 7.4.1), or `None`
+    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, RFC 6455 section 7.4.1), or `None`
     /// where no one is left to tell or the contract says to drop the socket without a handshake.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
@@ -115,6 +139,15 @@ impl Reason {
             Self::RegisterAuth => 4007,
             Self::RegisterUnauthorized => 4010,
             Self::TooManyConnections | Self::TooManyConnectionsPerIp | Self::Overloaded => 1013,
+            // pair.md section 3.
+            Self::SessionExpired => 1000,
+            Self::MalformedJson
+            | Self::MalformedMessage
+            | Self::UnknownMessageType
+            | Self::OriginNotAllowed
+            | Self::SessionJoinFailed
+            | Self::SessionsRateLimited => 1008,
+            Self::ServerAtCapacity => 1011,
             // Before the upgrade there is no close frame.
             Self::HandshakeTimeout | Self::BadHead | Self::HeadTooLarge | Self::HttpDone => return None,
         })
@@ -150,6 +183,14 @@ impl Reason {
             Self::TooManyConnections => "too many connections",
             Self::TooManyConnectionsPerIp => "too many connections from this address",
             Self::Overloaded => "overloaded",
+            Self::MalformedJson => "malformed_json",
+            Self::MalformedMessage => "malformed_message",
+            Self::UnknownMessageType => "unknown_message_type",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::ServerAtCapacity => "server_at_capacity",
+            Self::SessionJoinFailed => "session_join_failed",
+            Self::SessionExpired => "session expired",
+            Self::SessionsRateLimited => "rate_limited",
         }
     }
 
@@ -183,6 +224,14 @@ impl Reason {
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyConnectionsPerIp => "too_many_connections_per_ip",
             Self::Overloaded => "overloaded",
+            Self::MalformedJson => "malformed_json",
+            Self::MalformedMessage => "malformed_message",
+            Self::UnknownMessageType => "unknown_message_type",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::ServerAtCapacity => "server_at_capacity",
+            Self::SessionJoinFailed => "session_join_failed",
+            Self::SessionExpired => "session_expired",
+            Self::SessionsRateLimited => "sessions_rate_limited",
         }
     }
 
@@ -233,5 +282,21 @@ mod tests {
             assert_eq!(reason.close_code(), Some(code), "{reason:?}");
         }
         assert_eq!(Reason::PingTimeout.close_code(), None);
+    }
+
+    #[test]
+    fn the_closes_are_those_of_the_pair_contract() {
+        for (reason, code, text) in [
+            (Reason::MalformedJson, 1008, "malformed_json"),
+            (Reason::MalformedMessage, 1008, "malformed_message"),
+            (Reason::UnknownMessageType, 1008, "unknown_message_type"),
+            (Reason::OriginNotAllowed, 1008, "origin_not_allowed"),
+            (Reason::ServerAtCapacity, 1011, "server_at_capacity"),
+            (Reason::SessionJoinFailed, 1008, "session_join_failed"),
+            (Reason::SessionExpired, 1000, "session expired"),
+            (Reason::SessionsRateLimited, 1008, "rate_limited"),
+        ] {
+            assert_eq!((reason.close_code(), reason.close_text()), (Some(code), text));
+        }
     }
 }

@@ -19,7 +19,7 @@ use support::{
 #[test]
 fn plain_requests_are_answered() {
     every_cell(|cell| {
-        let relay = cell.start();
+        let relay = cell.setup().flag("--dialects", "link").start();
         for target in ["/health", "/healthz", "/health?verbose=1", "/healthz?"] {
             let response = relay.get(target);
             assert_eq!(response.status, 200, "{target}");
@@ -390,7 +390,7 @@ fn stats_can_be_turned_off() {
         let relay = cell.setup().flag("--stats", "off").start();
         let response = relay.get("/v1/stats");
         assert_eq!(response.status, 404);
-        assert_eq!(response.json(), json!({ "error": "not_found" }));
+        assert_eq!(response.json(), json!({ "ok": false, "error": "not_found", "reason": "NOT_FOUND" }));
         drop(relay);
         let relay = cell.setup().flag("--stats", "loopback").start();
         assert_eq!(relay.stats()["links"]["live"], 0);

@@ -210,6 +210,46 @@ const METRICS: &[Metric] = &[
         "Times that reading stopped because the budget for held bytes was used up.",
         |lines, shard| lines.add(shard.outbox_budget_waits),
     ),
+    gauge(
+        "longsplice_message_bytes",
+        "Bytes reserved for messages that have begun and are not complete.",
+        |lines, shard| lines.add(shard.reserved_bytes),
+    ),
+    counter(
+        "longsplice_message_budget_waits_total",
+        "Times that a message had to wait because the budget for incomplete messages was used up.",
+        |lines, shard| lines.add(shard.message_budget_waits),
+    ),
+    gauge("longsplice_pair_sessions", "Pairing sessions.", |lines, shard| lines.add(shard.pair.sessions)),
+    counter(
+        "longsplice_pair_sessions_total",
+        "Pairing sessions, by what became of them: created, joined, resumed, expired.",
+        |lines, shard| {
+            lines.label("event", "created", shard.pair.created);
+            lines.label("event", "joined", shard.pair.joined);
+            lines.label("event", "resumed", shard.pair.resumed);
+            lines.label("event", "expired", shard.pair.expired);
+        },
+    ),
+    counter(
+        "longsplice_pair_relayed_messages_total",
+        "Messages relayed between paired devices.",
+        |lines, shard| {
+            lines.add(shard.pair.relayed_messages);
+        },
+    ),
+    counter(
+        "longsplice_pair_relayed_bytes_total",
+        "Payload bytes of those messages, as JSON.",
+        |lines, shard| {
+            lines.add(shard.pair.relayed_bytes);
+        },
+    ),
+    counter("longsplice_pair_errors_total", "Errors answered to devices, by code.", |lines, shard| {
+        for (error, count) in shard.pair.errors() {
+            lines.label("code", error.code(), count);
+        }
+    }),
     counter(
         "longsplice_handoffs_total",
         "Connections moved between shards, by what became of them.",
@@ -234,6 +274,15 @@ const METRICS: &[Metric] = &[
         "Control sockets closed because they did not read their own notices.",
         |lines, shard| lines.add(shard.notices_dropped),
     ),
+    gauge("longsplice_parked", "Quiet connections without a receive in the kernel.", |lines, shard| {
+        lines.add(shard.driver.parked);
+    }),
+    counter("longsplice_parked_total", "Times that a quiet connection was parked.", |lines, shard| {
+        lines.add(shard.driver.parked_total);
+    }),
+    counter("longsplice_parked_woken_total", "Times that a parked connection had bytes.", |lines, shard| {
+        lines.add(shard.driver.woken_total);
+    }),
     counter("longsplice_completions_total", "Completions taken from the driver.", |lines, shard| {
         lines.add(shard.completions)
     }),

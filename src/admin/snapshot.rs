@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{driver::DriverCounters, reason::Reason};
+use crate::{dialect::pair, driver::DriverCounters, reason::Reason};
 
 /// What one shard counted since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,12 @@ pub struct Snapshot {
     pub paced_us: u64,
     /// Times that reading stopped because the shard's outbox budget was used up.
     pub outbox_budget_waits: u64,
+    /// Bytes reserved for messages that have begun and are not whole (gauge).
+    pub reserved_bytes: u64,
+    /// Times that a message had to wait because the shard's message budget was used up.
+    pub message_budget_waits: u64,
+    /// The pair dialect's sessions and messages.
+    pub pair: pair::Counters,
     /// Connections moved between shards.
     pub handoffs: Handoffs,
     /// Mails taken from other shards.

@@ -1,12 +1,13 @@
 //! Who may do what: register signatures, allow-lists, per-IP budgets.
 //!
 //! [`SharedPolicy`] is the one thing of the control plane that all shards share. It is asked once per
-//! `register`, `resolve` and unknown `accept`, never per relayed byte, so plain locks do.
+//! `register`, `resolve`, unknown `accept` and new pairing session, never per relayed byte, so plain locks do.
 
 pub mod allow_list;
 mod connections;
 pub mod ip_table;
 pub mod register;
+mod session_places;
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ pub use self::{
     allow_list::AllowList,
     connections::ConnectionsPerIp,
     ip_table::{IpKey, IpTable},
+    session_places::SessionPlaces,
 };
 use crate::{dialect::Policy, time::Now};
 
@@ -25,6 +27,8 @@ pub struct SharedPolicy {
     requests: Mutex<IpTable>,
     unknown_accepts: Mutex<IpTable>,
     allow_list: RwLock<AllowList>,
+    new_sessions: Mutex<IpTable>,
+    sessions: SessionPlaces,
 }
 
 impl SharedPolicy {
@@ -35,7 +39,24 @@ impl SharedPolicy {
             requests: Mutex::new(IpTable::new(per_minute)),
             unknown_accepts: Mutex::new(IpTable::new(per_minute)),
             allow_list: RwLock::new(allow_list),
+            new_sessions: Mutex::new(IpTable::new(0)),
+            sessions: SessionPlaces::new(usize::MAX),
         }
+    }
+
+    /// The same policy with a `PAIR_IP_RATE_PER_MIN` of `per_minute` (0 = off) and places for `max` pairing sessions;
+    /// without this both are unlimited.
+    pub fn with_sessions(self, per_minute: u32, max: usize) -> SharedPolicy {
+        SharedPolicy {
+            new_sessions: Mutex::new(IpTable::new(per_minute)),
+            sessions: SessionPlaces::new(max),
+            ..self
+        }
+    }
+
+    /// Pairing sessions of all shards.
+    pub fn sessions(&self) -> usize {
+        self.sessions.taken()
     }
 
     /// Puts another allow-list in place. The shards have to be told (`dialect::Event::PolicyChanged`).
@@ -45,7 +66,9 @@ impl SharedPolicy {
 
     /// Per-IP windows that were forgotten early because the tables were full.
     pub fn evicted(&self) -> u64 {
-        self.requests.lock().evicted() + self.unknown_accepts.lock().evicted()
+        self.requests.lock().evicted()
+            + self.unknown_accepts.lock().evicted()
+            + self.new_sessions.lock().evicted()
     }
 }
 
@@ -60,5 +83,17 @@ impl Policy for SharedPolicy {
 
     fn may_register(&self, public_key: &str) -> bool {
         self.allow_list.read().allows(public_key)
+    }
+
+    fn charge_session(&self, ip: IpAddr, now: Now) -> bool {
+        self.new_sessions.lock().charge(ip, now.at)
+    }
+
+    fn take_session_place(&self) -> bool {
+        self.sessions.take()
+    }
+
+    fn leave_session_place(&self) {
+        self.sessions.leave();
     }
 }

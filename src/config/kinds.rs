@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use tungstenite::http::Uri;
+
 use crate::{dialect, logs};
 
 /// A way of writing values of one type.
@@ -315,12 +317,13 @@ impl Kind for DialectNames {
         "NAMES"
     }
     fn takes(&self) -> String {
-        "names of dialects separated by commas; this version serves: link (pair and workspace are yet to come)".into()
+        let names: Vec<_> = dialect::Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("names of dialects separated by commas; this version serves: {}", names.join(", "))
     }
     fn read(&self, text: &str) -> Option<Vec<dialect::Kind>> {
         let mut kinds = Vec::new();
         for entry in entries(text) {
-            let kind = (entry == "link").then_some(dialect::Kind::Link)?;
+            let kind = dialect::Kind::ALL.into_iter().find(|kind| kind.name() == entry)?;
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
@@ -328,10 +331,7 @@ impl Kind for DialectNames {
         (!kinds.is_empty()).then_some(kinds)
     }
     fn show(&self, value: &Vec<dialect::Kind>) -> toml::Value {
-        let names = value.iter().map(|kind| match kind {
-            dialect::Kind::Link => "link",
-        });
-        names.collect::<Vec<_>>().into()
+        value.iter().map(|kind| kind.name()).collect::<Vec<_>>().into()
     }
     fn is_list(&self) -> bool {
         true
@@ -395,6 +395,71 @@ impl Kind for Origin {
     }
     fn show(&self, value: &Option<String>) -> toml::Value {
         value.clone().unwrap_or_default().into()
+    }
+}
+
+/// The URL of a WebSocket server, without a path; empty is none.
+pub(super) struct WebSocketUrl;
+
+impl Kind for WebSocketUrl {
+    type Value = Option<String>;
+    fn hint(&self) -> &'static str {
+        "URL"
+    }
+    fn takes(&self) -> String {
+        "a URL such as wss://relay.example or ws://192.0.2.1:8080: ws or wss, a host, perhaps a port, and no path, \
+         because clients add their own"
+            .into()
+    }
+    fn read(&self, text: &str) -> Option<Option<String>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        // A slash behind the host is no path, but clients would make a double one of it.
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let url: Uri = text.parse().ok()?;
+        let authority = url.authority()?;
+        let fits = matches!(url.scheme_str(), Some("ws" | "wss"))
+            && url.path_and_query().is_none_or(|path| path == "/")
+            && !authority.host().is_empty()
+            && authority
+                .as_str()
+                .strip_prefix(authority.host())
+                .is_some_and(|port| port.is_empty() || authority.port_u16().is_some_and(|number| number > 0))
+            // Parsing drops a fragment without a word.
+            && !text.contains(['?', '#']);
+        fits.then(|| Some(text.to_owned()))
+    }
+    fn show(&self, value: &Option<String>) -> toml::Value {
+        value.clone().unwrap_or_default().into()
+    }
+}
+
+/// Origins as browsers send them, or `*` (read as `None`) for all.
+pub(super) struct Origins;
+
+impl Kind for Origins {
+    type Value = Option<Vec<String>>;
+    fn hint(&self) -> &'static str {
+        "ORIGINS"
+    }
+    fn takes(&self) -> String {
+        "`*`, or origins such as https://app.example separated by commas".into()
+    }
+    fn read(&self, text: &str) -> Option<Option<Vec<String>>> {
+        if text == "*" {
+            return Some(None);
+        }
+        let origins: Vec<String> = entries(text).map(str::to_owned).collect();
+        let fits =
+            !origins.is_empty() && origins.iter().all(|origin| origin != "*" && !origin.ends_with('/'));
+        fits.then_some(Some(origins))
+    }
+    fn show(&self, value: &Option<Vec<String>>) -> toml::Value {
+        value.clone().map_or_else(|| "*".into(), Into::into)
+    }
+    fn is_list(&self) -> bool {
+        true
     }
 }
 

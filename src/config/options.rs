@@ -14,8 +14,8 @@ use std::{
 use super::{
     ConfigError, LogFormat, StatsAccess,
     kinds::{
-        AddressOrOff, Addresses, AutoOr, Bytes, DialectNames, File, Hosts, Kind, LogFilter, Origin, Span,
-        Switch, Text, one_of, whole,
+        AddressOrOff, Addresses, AutoOr, Bytes, DialectNames, File, Hosts, Kind, LogFilter, Origin, Origins,
+        Span, Switch, Text, WebSocketUrl, one_of, whole,
     },
     settings::{Env, Row, Settings},
 };
@@ -72,8 +72,8 @@ options! {
         /// The port to listen on. 0 takes a free one, which the start-up line names.
         port: u16 = "8080", whole(0, 65_535),
             flag "port", env &[&[Env::port_above_zero("LINK_PORT")], &[Env::named("PORT")]];
-        /// The dialects to serve.
-        dialects: Vec<dialect::Kind> = "link", DialectNames,
+        /// The dialects to serve. The upgrade path of one that is left out is unknown.
+        dialects: Vec<dialect::Kind> = "link,pair", DialectNames,
             flag "dialects", env &[&[Env::named("LONGSPLICE_DIALECTS")]];
         /// Where to serve /metrics, /health and /ready for the operator, apart from the public port. Not for
         /// the internet.
@@ -104,12 +104,21 @@ options! {
         /// Size of a receive buffer.
         recv_buffer_size: usize = "16KiB", Bytes { min: 8 << 10, max: 1 << 20, zero: None, power_of_two: true },
             flag "recv-buffer-size", env &[&[Env::named("LONGSPLICE_RECV_BUFFER_SIZE")]];
+        /// Quiet time after which, and before twice which, io_uring gives up a connection's receive and watches
+        /// for its next bytes in a set that is cheaper in kernel memory. Should be well below ping-interval.
+        park_after: Duration = "10s",
+            Span { min: Duration::from_millis(100), max: Duration::from_millis(HOUR_MS), zero: Some("never") },
+            flag "park-after", env &[&[Env::named("LONGSPLICE_PARK_AFTER")]];
         /// Memory of a shard for bytes that slow peers have not taken yet. When it is used up, nothing is
         /// read for slow peers until some is taken.
         outbox_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "outbox-budget", env &[&[Env::named("LONGSPLICE_OUTBOX_BUDGET")]];
+        /// Memory of a shard for messages that have begun and are not complete. When it is used up, further ones are not
+        /// read until some are complete. Must hold `pair-max-message-bytes`.
+        message_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
+            flag "message-budget", env &[&[Env::named("LONGSPLICE_MESSAGE_BUDGET")]];
         /// Rest of an unmasked frame from which on it is moved by splice(2) inside the kernel.
-        splice_min: usize = "1MiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
+        splice_min: usize = "256KiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
             flag "splice-min", env &[&[Env::named("LONGSPLICE_SPLICE_MIN")]];
     }
     "Limits" {
@@ -125,7 +134,8 @@ options! {
         /// How long a WebSocket may stay without a role: not registered, no link found, none accepted.
         role_timeout: Duration = "60s", span_ms(100, DAY_MS),
             flag "role-timeout", env &[&[Env::named("LONGSPLICE_ROLE_TIMEOUT")]];
-        /// How often each WebSocket is pinged. One that has not answered by the next ping is dropped.
+        /// How often each WebSocket of the link dialect is pinged. One that has not answered by the next ping is
+        /// dropped.
         ping_interval: Duration = "30s", span_ms(100, HOUR_MS),
             flag "ping-interval", env &[&[Env::named("LONGSPLICE_PING_INTERVAL")]];
         /// On SIGTERM: how long to go on as before, but with /ready failing and new upgrades refused, before
@@ -198,6 +208,34 @@ options! {
         /// The host name that hosts sign into their registrations. Empty: what the client's Host header says.
         link_origin: Option<String> = "", Origin,
             flag "link-origin", env &[&[Env::named("LINK_ORIGIN")]];
+    }
+    "Pair" {
+        /// The URL under which devices reach this relay; it stands in the QR codes. Empty: made of the listen
+        /// address.
+        pair_rendezvous_url: Option<String> = "", WebSocketUrl,
+            flag "pair-rendezvous-url", env &[&[Env::named("RENDEZVOUS_URL")]];
+        /// How long a pairing session lasts without a relayed message or a join.
+        pair_session_ttl_seconds: Duration = "60s", span_ms(1000, MONTH_MS),
+            flag "pair-session-ttl-seconds", env &[&[Env::named("SESSION_TTL_SECONDS")]];
+        /// Pairing sessions at once, over all shards. One more is refused.
+        pair_max_sessions: u64 = "10000", whole(1, 100_000_000),
+            flag "pair-max-sessions", env &[&[Env::named("MAX_SESSIONS")]];
+        /// Origins whose pages may pair. Clients that send no Origin header, which browsers always do, are not asked.
+        pair_allowed_origins: Option<Vec<String>> = "*", Origins,
+            flag "pair-allowed-origins", env &[&[Env::named("ALLOWED_ORIGINS")]];
+        /// Serve `rendezvous_active_sessions` and `rendezvous_uptime_seconds` under /metrics on the public port.
+        pair_metrics_enabled: bool = "false", Switch,
+            flag "pair-metrics-enabled", env &[&[Env::one_is_on("METRICS_ENABLED")]];
+        /// New pairing sessions of one IP address (IPv6: of one /64) in a minute.
+        pair_ip_rate_per_min: u32 = "60", whole(0, 1_000_000_000).zero("no limit"),
+            flag "pair-ip-rate-per-min", env &[&[Env::named("PAIR_IP_RATE_PER_MIN")]];
+        /// The largest message of the pair dialect, payload and JSON around it.
+        pair_max_message_bytes: usize = "1MiB", Bytes { min: 1 << 10, max: 16 << 20, zero: None, power_of_two: false },
+            flag "pair-max-message-bytes", env &[&[Env::named("PAIR_MAX_MESSAGE_BYTES")]];
+        /// How often each WebSocket of the pair dialect is pinged. One that has not answered by the next ping is
+        /// dropped.
+        pair_ping_interval: Duration = "25s", span_ms(100, HOUR_MS),
+            flag "pair-ping-interval", env &[&[Env::named("LONGSPLICE_PAIR_PING_INTERVAL")]];
     }
 }
 

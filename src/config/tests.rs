@@ -56,7 +56,7 @@ fn the_defaults_are_those_of_the_contracts() {
     assert_eq!(config.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.drain_delay, Duration::ZERO);
     assert_eq!((config.driver, config.shards, config.pin), (driver::Choice::Auto, None, false));
-    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 1 << 20));
+    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 256 << 10));
     assert_eq!((config.stats, config.admin_listen), (StatsAccess::Public, None));
 }
 
@@ -85,8 +85,17 @@ fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
                 "{line:?}"
             );
             let own = format!("LONGSPLICE_{}", row.flag.to_uppercase().replace('-', "_"));
-            let contract =
-                name.starts_with("LINK_") || ["PORT", "HOST", "LOG_LEVEL", "RUST_LOG"].contains(&name);
+            let shared = ["PORT", "HOST", "LOG_LEVEL", "RUST_LOG"];
+            let pair = [
+                "RENDEZVOUS_URL",
+                "SESSION_TTL_SECONDS",
+                "MAX_SESSIONS",
+                "ALLOWED_ORIGINS",
+                "METRICS_ENABLED",
+            ];
+            let contract = ["LINK_", "PAIR_"].iter().any(|prefix| name.starts_with(prefix))
+                || shared.contains(&name)
+                || pair.contains(&name);
             assert!(contract || name == own, "{name}");
         }
     }
@@ -111,8 +120,7 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "listen" => ("127.0.0.1:1,[::1]:2", r#"["127.0.0.1:1", "[::1]:2"]"#),
         "host" => ("localhost", r#"["127.0.0.1"]"#),
         "port" => ("9000", "9000"),
-        // Only one dialect exists, so its value cannot differ from the default; its spelling can.
-        "dialects" => ("link,link", r#"["link"]"#),
+        "dialects" => ("pair,pair", r#"["pair"]"#),
         "admin-listen" => ("127.0.0.1:9090", r#""127.0.0.1:9090""#),
         "stats" => ("loopback", r#""loopback""#),
         "driver" => ("epoll", r#""epoll""#),
@@ -121,7 +129,8 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "relay-number" => ("65535", "65535"),
         "recv-buffers" => ("128", "128"),
         "recv-buffer-size" => ("32768", r#""32KiB""#),
-        "outbox-budget" => ("1GiB", r#""1GiB""#),
+        "outbox-budget" | "message-budget" => ("1GiB", r#""1GiB""#),
+        "park-after" => ("0", r#""0s""#),
         "splice-min" => ("0", r#""0""#),
         "max-connections" | "max-connections-per-ip" => ("7", "7"),
         "handshake-timeout" | "role-timeout" | "drain-delay" => ("1500ms", r#""1500ms""#),
@@ -143,14 +152,21 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "link-allowed-register-keys" => ("abc #def", r##""abc #def""##),
         "link-allowed-register-keys-file" => ("/etc/relay.toml", r#""/etc/relay.toml""#),
         "link-origin" => (" Relay.Example ", r#""relay.example""#),
+        "pair-rendezvous-url" => ("wss://relay.example/", r#""wss://relay.example""#),
+        "pair-session-ttl-seconds" => ("90", r#""90s""#),
+        "pair-max-sessions" => ("7", "7"),
+        "pair-allowed-origins" => {
+            ("https://a.example, https://b.example", r#"["https://a.example", "https://b.example"]"#)
+        }
+        "pair-metrics-enabled" => ("1", "true"),
+        "pair-ip-rate-per-min" => ("0", "0"),
+        "pair-max-message-bytes" => ("65536", r#""64KiB""#),
+        "pair-ping-interval" => ("20s", r#""20s""#),
         other => panic!("give {other} a sample"),
     }
 }
 
 fn default_shown(option: &str) -> String {
-    if option == "dialects" {
-        return String::new();
-    }
     let printed = printed(&["--print-config"], &[], "");
     let line = printed
         .lines()
@@ -177,7 +193,7 @@ fn a_value_out_of_range_is_refused_with_option_source_value_and_remedy() {
         (&[], &[("PORT", "http")], "", &["PORT", "\"http\"", "0 to 65535"]),
         (&FILE, &[], "recv-buffers = 65", &["--recv-buffers", "/etc/relay.toml", "\"65\"", "power of two"]),
         (&FILE, &[], "driver = 1.5", &["--driver", "\"1.5\"", "io-uring"]),
-        (&["--dialects", "link,pair"], &[], "", &["--dialects", "link,pair", "this version"]),
+        (&["--dialects", "link,workspace"], &[], "", &["--dialects", "link,workspace", "this version"]),
         (&["--recv-buffer-size", "16KB"], &[], "", &["--recv-buffer-size", "16KB", "64KiB"]),
         (&["--log-level", "verbose"], &[], "", &["--log-level", "verbose", "debug"]),
         (&["--host", "relay.example"], &[], "", &["--host", "relay.example", "IP addresses"]),
@@ -188,6 +204,29 @@ fn a_value_out_of_range_is_refused_with_option_source_value_and_remedy() {
             &["--tcp-user-timeout", "--link-slow-peer-sec", "raise it"],
         ),
         (&["--splice-min", "1"], &[], "", &["--splice-min", "64KiB", "or 0 (never)"]),
+        (
+            &["--pair-max-message-bytes", "8MiB", "--message-budget", "4MiB"],
+            &[],
+            "",
+            &["--pair-max-message-bytes", "8MiB", "--message-budget", "raise"],
+        ),
+        (
+            &[],
+            &[("RENDEZVOUS_URL", "https://a.example")],
+            "",
+            &["RENDEZVOUS_URL", "https://a.example", "ws or wss"],
+        ),
+        (&[], &[("RENDEZVOUS_URL", "wss://a.example/pair")], "", &["RENDEZVOUS_URL", "/pair", "no path"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://a.example?x")], "", &["RENDEZVOUS_URL", "?x", "no path"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://me@a.example")], "", &["RENDEZVOUS_URL", "me@"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://a.example:99999")], "", &["RENDEZVOUS_URL", ":99999", "wss://"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://a example")], "", &["RENDEZVOUS_URL", "wss://"]),
+        (&[], &[("RENDEZVOUS_URL", "wss://a.example#x")], "", &["RENDEZVOUS_URL", "#x"]),
+        (&[], &[("RENDEZVOUS_URL", "a.example")], "", &["RENDEZVOUS_URL", "a.example", "ws or wss"]),
+        (&[], &[("ALLOWED_ORIGINS", "*,https://a.example")], "", &["ALLOWED_ORIGINS", "`*`"]),
+        (&[], &[("METRICS_ENABLED", "true")], "", &["METRICS_ENABLED", "1 (on)"]),
+        (&[], &[("SESSION_TTL_SECONDS", "0")], "", &["SESSION_TTL_SECONDS", "from 1s"]),
+        (&[], &[("MAX_SESSIONS", "0")], "", &["MAX_SESSIONS", "from 1"]),
     ] {
         let text = refusal(arguments, variables, file);
         for part in parts {

@@ -10,12 +10,21 @@
 //! with a role never moves, its dialect sends a [`Letter`] to the key's home instead, and holds the
 //! connection until the answer is back.
 
+mod json;
 pub mod link;
+mod manners;
+pub mod pages;
+pub mod pair;
+mod place;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Range};
 
 use rand_chacha::ChaCha12Rng;
 
+pub use self::{
+    manners::Manners,
+    place::{Place, TableHasher},
+};
 use crate::{
     id::ConnId,
     pacing::{Ledger, Leg, Rates},
@@ -30,6 +39,29 @@ use crate::{
 pub enum Kind {
     /// `/v1/link`.
     Link,
+    /// `/pair`.
+    Pair,
+}
+
+impl Kind {
+    /// Every dialect, in the order of their numbers.
+    pub const ALL: [Kind; 2] = [Kind::Link, Kind::Pair];
+
+    /// What the options call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Link => "link",
+            Kind::Pair => "pair",
+        }
+    }
+
+    /// Its upgrade path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Kind::Link => link::PATH,
+            Kind::Pair => pair::PATH,
+        }
+    }
 }
 
 /// What a dialect may know about a connection when it opens (or arrives from another shard).
@@ -39,6 +71,8 @@ pub struct Opening {
     pub ip: IpAddr,
     /// The upgrade's `Host` header, lower-cased and trimmed.
     pub host: Box<str>,
+    /// The upgrade's `Origin` header as sent, where the dialect's [`Manners`] ask for it.
+    pub origin: Option<Box<str>>,
     /// How often the connection has moved between shards.
     pub moves: u8,
 }
@@ -71,6 +105,10 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },
+    /// Send a text message made of `head`, the bytes `body` of the message just given, and `tail`. Only while a message is
+    /// given, and once for each: its bytes may be sent from where they lie. While more waits for `to` than may, the
+    /// connection that sent the message is not read.
+    Forward { to: ConnId, head: &'static str, body: Range<usize>, tail: &'static str },
     /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
     /// delivered; a second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
@@ -107,6 +145,8 @@ pub struct SpliceId {
 pub enum Alarm {
     /// The link dialect's.
     Link(link::Alarm),
+    /// The pair dialect's.
+    Pair(pair::Alarm),
 }
 
 /// A dialect's message to itself on another shard.
@@ -125,6 +165,14 @@ pub trait Policy {
     fn charge_unknown_accept(&self, ip: IpAddr, now: Now) -> bool;
     /// Whether a verified public key (base64url) may register (closed mode).
     fn may_register(&self, public_key: &str) -> bool;
+    /// Charges one new pairing session to the IP's budget of this minute; `false` is over it (pair.md section 3,
+    /// `PAIR_IP_RATE_PER_MIN`).
+    fn charge_session(&self, ip: IpAddr, now: Now) -> bool;
+    /// Takes one of the places that all shards together have for pairing sessions; `false` when none is left. Each that was
+    /// taken is given back by [`Policy::leave_session_place`].
+    fn take_session_place(&self) -> bool;
+    /// Gives a place back.
+    fn leave_session_place(&self);
 }
 
 /// What a dialect works with during one event.
@@ -141,46 +189,59 @@ pub struct Cx<'a> {
     pub actions: &'a mut Vec<Action>,
 }
 
+/// What a dialect is to the shard.
+trait Dialect {
+    /// Takes an event. Never one of another dialect's connections, letters or alarms.
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event<'_>);
+}
+
 /// The dialects that this shard serves.
+#[derive(Default)]
 pub struct Dialects {
     /// The link dialect, if served.
     pub link: Option<link::Link>,
+    /// The pair dialect, if served.
+    pub pair: Option<pair::Pair>,
 }
 
 impl Dialects {
+    /// Whether a dialect is served.
+    pub fn serves(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Link => self.link.is_some(),
+            Kind::Pair => self.pair.is_some(),
+        }
+    }
+
     /// Which dialect an upgrade path (without its query) belongs to.
     pub fn of_path(&self, path: &str) -> Option<Kind> {
-        (self.link.is_some() && path == link::PATH).then_some(Kind::Link)
+        Kind::ALL.into_iter().find(|kind| path == kind.path() && self.serves(*kind))
     }
 
     /// Tells the dialect of a connection what happened to it.
     pub fn handle(&mut self, cx: &mut Cx<'_>, kind: Kind, event: Event<'_>) {
-        match kind {
-            Kind::Link => self.link.as_mut().expect("a connection's dialect is served").handle(cx, event),
-        }
+        let dialect: Option<&mut dyn Dialect> = match kind {
+            Kind::Link => self.link.as_mut().map(|link| link as &mut dyn Dialect),
+            Kind::Pair => self.pair.as_mut().map(|pair| pair as &mut dyn Dialect),
+        };
+        dialect.expect("only dialects that are served have connections").handle(cx, event);
     }
+
+    // --- Splices: only the link dialect joins connections frame by frame ---
 
     /// A splice's account with the rates that hold for it; `None` for a stale id.
     pub fn ledger(&mut self, splice: SpliceId) -> Option<(&mut Ledger, &Rates)> {
-        match splice.kind {
-            Kind::Link => self.link.as_mut()?.ledger(splice),
-        }
+        self.link.as_mut()?.ledger(splice)
     }
 
     /// Charges a splice; returns whether the dialect wants [`Event::Usage`].
     pub fn charge(&mut self, splice: SpliceId, now: Time, from: Leg, payload: u64) -> bool {
-        match splice.kind {
-            Kind::Link => {
-                self.link.as_mut().is_some_and(|link| link.charge_splice(splice, now, from, payload))
-            }
-        }
+        self.link.as_mut().is_some_and(|link| link.charge_splice(splice, now, from, payload))
     }
 
     /// The shortened name under which a splice appears in logs.
     pub fn splice_name(&self, splice: SpliceId) -> String {
-        match splice.kind {
-            Kind::Link => self.link.as_ref().map(|link| link.splice_name(splice)).unwrap_or_default(),
-        }
+        self.link.as_ref().map(|link| link.splice_name(splice)).unwrap_or_default()
     }
 }
 
@@ -198,6 +259,7 @@ impl Alarm {
     pub fn kind(&self) -> Kind {
         match self {
             Alarm::Link(_) => Kind::Link,
+            Alarm::Pair(_) => Kind::Pair,
         }
     }
 }

@@ -6,12 +6,15 @@
 
 use std::time::Duration;
 
+use rand_chacha::rand_core::Rng;
+
 use super::{Shard, conn::Due, gather, home};
 use crate::{
     driver::Driver,
     id::ConnId,
     proto::ws::{Control, outbound},
     reason::Reason,
+    time::Time,
     timers::Alarm,
 };
 
@@ -38,12 +41,19 @@ impl<D: Driver> Shard<D> {
 
     /// Arms the next ping, or the end of the time without a role if that comes first.
     pub(super) fn arm_alive(&mut self, id: ConnId) {
-        let settings = &self.shared.settings;
         let Some(conn) = self.conns.get(id) else { return };
-        let role_at = conn.guest.as_ref().map(|guest| guest.opened_at + settings.role_timeout);
+        let role_timeout = self.shared.settings.manners(conn.kind).role_timeout;
+        let role_at = conn.guest.as_ref().map(|guest| guest.opened_at + role_timeout);
         let at = role_at.map_or(conn.ping_at, |role_at| conn.ping_at.min(role_at));
         let span = at.since(self.now.at);
         self.arm(id, Due::Alive, span);
+    }
+
+    /// When a connection that opens now is pinged first: at any time within the interval, so that those that
+    /// come together are not pinged together from then on.
+    pub(super) fn first_ping_at(&mut self, interval: Duration) -> Time {
+        let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+        self.now.at + Duration::from_micros(1 + self.random.next_u64() % interval_us.max(1))
     }
 
     /// The role is fixed.
@@ -68,7 +78,8 @@ impl<D: Driver> Shard<D> {
     fn on_alive_due(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         let opened_at = conn.guest.as_ref().map(|guest| guest.opened_at);
-        if opened_at.is_some_and(|at| self.now.at >= at + self.shared.settings.role_timeout) {
+        let role_timeout = self.shared.settings.manners(conn.kind).role_timeout;
+        if opened_at.is_some_and(|at| self.now.at >= at + role_timeout) {
             self.close(id, Reason::RoleTimeout);
             return;
         }
@@ -90,17 +101,18 @@ impl<D: Driver> Shard<D> {
         if !conn.awaiting_pong || !conn.reading || self.driver.queued(id) > 0 {
             return false;
         }
+        let interval = self.shared.settings.manners(conn.kind).ping_interval;
         match self.look_at_acks(id) {
             // Progress since the ping: it is still on its way behind bytes that the peer takes its time with.
-            Some(acks) => !acks.outstanding || acks.still >= self.shared.settings.ping_interval,
+            Some(acks) => !acks.outstanding || acks.still >= interval,
             None => true,
         }
     }
 
     fn ping(&mut self, id: ConnId) {
-        let interval = self.shared.settings.ping_interval;
         let now = self.now.at;
         let Some(conn) = self.conns.get_mut(id) else { return };
+        let interval = self.shared.settings.manners(conn.kind).ping_interval;
         conn.ping_at = now + interval;
         if self.driver.queued(id) > 0 || conn.ended.is_some() {
             return;
@@ -116,6 +128,7 @@ impl<D: Driver> Shard<D> {
         match number {
             ALARM_PULSE => {
                 self.timers.arm(self.now.at + PULSE, Alarm::Shard(ALARM_PULSE));
+                self.sweep_messages();
             }
             ALARM_ACCEPT => self.driver.resume_accept(),
             home::ALARM_RETRY_POST => self.retry_departures(),

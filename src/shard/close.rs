@@ -82,6 +82,7 @@ impl<D: Driver> Shard<D> {
         let frame = outbound::close_frame(code, text);
         self.driver.send_bytes(id, &frame);
         self.log_close(id, reason);
+        self.forget_gathered(id);
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (kind, forgotten) = (conn.kind, conn.forgotten);
         conn.state = State::Closing;
@@ -91,8 +92,8 @@ impl<D: Driver> Shard<D> {
         }
         conn.stalled = false;
         conn.held = false;
+        conn.awaits_room = false;
         conn.pong = None;
-        conn.gathered = None;
         // What was taken and not understood is gone, and with it the place in the stream.
         conn.deaf |= conn.unread.take().is_some_and(|unread| unread.len() > 0);
         conn.splicing = super::conn::Splicing::No;
@@ -109,6 +110,7 @@ impl<D: Driver> Shard<D> {
         } else {
             self.arm(id, Due::Close, CLOSE_TIMEOUT);
         }
+        self.release_stalled(id);
         if !forgotten {
             self.tell(kind, Event::Closed { conn: id, reason });
         }
@@ -151,8 +153,10 @@ impl<D: Driver> Shard<D> {
         if self.conns.get(id).is_some_and(|conn| matches!(conn.state, State::Open | State::Spliced)) {
             self.log_close(id, reason);
         }
+        self.forget_gathered(id);
         let Some(conn) = self.conns.remove(id) else { return };
         self.cancel_timers(&conn);
+        self.release_stalled(id);
         self.driver.close(id, reset);
         if matches!(conn.state, State::Open | State::Spliced | State::Closing) {
             self.counters.websockets -= 1;
@@ -186,7 +190,23 @@ impl<D: Driver> Shard<D> {
             self.pump_unread(id);
             return;
         }
+        // Messages that came before it and wait go to their receiver first.
+        if conn.state == State::Open && (conn.stalled || conn.awaits_room) && error.is_none() {
+            conn.ended = Some(reason);
+            conn.reading = false;
+            return;
+        }
         self.finish(id, reason, false);
+    }
+
+    /// The peer of an open connection has ended; once every message of it is given, the connection ends too.
+    pub(super) fn end_open(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id)
+            && let Some(reason) = conn.ended
+            && !conn.waits()
+        {
+            self.finish(id, reason, false);
+        }
     }
 
     pub(super) fn on_broken(&mut self, id: ConnId, _error: i32) {

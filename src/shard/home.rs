@@ -94,7 +94,7 @@ impl<D: Driver> Shard<D> {
         let conn = self.conns.remove(id).expect("looked at above");
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
-        let traveller = Box::new(Traveller::of(*conn));
+        let traveller = Box::new(Traveller::of(conn));
         match self.shared.mailboxes.try_put(shard, Mail::Traveller { from: self.number, tag, traveller }) {
             Ok(true) => self.driver.wake(shard),
             Ok(false) => {}
@@ -184,7 +184,7 @@ impl<D: Driver> Shard<D> {
             self.close(id, Reason::Draining);
             return;
         }
-        self.give_message(id, moving.text, &moving.message, true);
+        self.give_moved(id, moving.text, moving.message);
         self.carry_out();
         self.go_on(id);
     }

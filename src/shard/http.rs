@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     config::StatsAccess,
-    dialect::{Event, Kind, Opening},
+    dialect::{
+        Event, Kind, Opening,
+        pages::{Facts, JSON},
+    },
     driver::Driver,
     id::ConnId,
     limits::CLOSE_TIMEOUT,
@@ -18,17 +21,15 @@ use crate::{
     timers::Alarm,
 };
 
-const JSON: &str = "Content-Type: application/json";
-const NOT_FOUND: &[u8] = br#"{"error":"not_found"}"#;
-
 impl<D: Driver> Shard<D> {
     pub(super) fn on_accepted(&mut self, id: ConnId, peer: SocketAddr) {
         self.counters.accepted += 1;
         let open = self.shared.connected();
         let ip = peer.ip();
         self.conns.insert(id, Conn::new(id, ip, self.now.at));
-        let limit = self.shared.settings.connections_max;
-        if limit > 0 && open > limit {
+        let settings = &self.shared.settings;
+        let is_over = settings.connections_max > 0 && open > settings.connections_max;
+        if is_over || self.conns.len() > settings.shard_connections_max {
             return self.refuse(id, Reason::TooManyConnections);
         }
         // Behind a proxy the peer is known only from the head.
@@ -73,9 +74,11 @@ impl<D: Driver> Shard<D> {
     /// Turns a connection away before it has asked for anything.
     fn refuse(&mut self, id: ConnId, reason: Reason) {
         self.counters.refused.count(reason);
-        let far_over = self.shared.settings.connections_max > 0
-            && self.shared.open_connections() > self.shared.settings.connections_max + REFUSED_MAX;
-        if far_over {
+        let settings = &self.shared.settings;
+        let far_over = settings.connections_max > 0
+            && self.shared.open_connections() > settings.connections_max + REFUSED_MAX;
+        // A refused one keeps its descriptor until it has read why: not from those that move here.
+        if far_over || self.conns.len() > settings.shard_connections_max.saturating_add(SHARD_REFUSED_MAX) {
             return self.finish(id, reason, true);
         }
         self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
@@ -149,14 +152,21 @@ impl<D: Driver> Shard<D> {
         self.driver.send_bytes(id, &response);
         self.counters.upgrades += 1;
         self.counters.websockets += 1;
-        let opening = Opening { ip, host: head.host.clone().into_boxed_str(), moves: 0 };
+        let manners = self.shared.settings.manners(kind);
+        let opening = Opening {
+            ip,
+            host: head.host.clone().into_boxed_str(),
+            origin: head.origin.as_deref().filter(|_| manners.wants_origin).map(Box::from),
+            moves: 0,
+        };
         let now = self.now.at;
-        let interval = self.shared.settings.ping_interval;
+        let interval = manners.ping_interval;
+        let ping_at = self.first_ping_at(interval);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Open;
         conn.kind = kind;
         conn.ip = ip;
-        conn.ping_at = now + interval;
+        conn.ping_at = ping_at;
         conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
@@ -170,9 +180,6 @@ impl<D: Driver> Shard<D> {
         let keep_alive = head.keep_alive && head.body_len == Some(0);
         let readable = head.method == "GET" || head_only;
         match head.path.as_str() {
-            "/health" | "/healthz" if readable => {
-                self.respond(id, 200, &[JSON], br#"{"status":"ok"}"#, keep_alive, head_only);
-            }
             "/ready" if readable => {
                 let ready = !self.shared.is_draining() && self.stage == Stage::Running;
                 let stalled = !self.shared.stalled(self.now.at).is_empty();
@@ -183,14 +190,33 @@ impl<D: Driver> Shard<D> {
                 };
                 self.respond(id, status, &[JSON], body, keep_alive, head_only);
             }
-            "/v1/stats" if readable && self.may_see_stats(id) => self.ask_stats(id, keep_alive, head_only),
-            _ => self.respond(id, 404, &[JSON], NOT_FOUND, keep_alive, head_only),
+            "/v1/stats" if readable && self.dialects.serves(Kind::Link) && self.may_see_stats(id) => {
+                self.ask_stats(id, keep_alive, head_only)
+            }
+            path => match self.dialects.page(path, &self.facts()).filter(|_| readable) {
+                Some(page) => {
+                    let body = page.body.as_bytes();
+                    self.respond(id, 200, &[page.content_type], body, keep_alive, head_only);
+                }
+                None => {
+                    let body = self.dialects.not_found().as_bytes();
+                    self.respond(id, 404, &[JSON], body, keep_alive, head_only);
+                }
+            },
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            uptime: self.now.at.since(self.shared.started_at),
+            sessions: self.shared.policy.sessions(),
+            metrics: self.shared.settings.pair_metrics,
         }
     }
 
     fn may_see_stats(&self, id: ConnId) -> bool {
         match self.shared.settings.stats {
-            StatsAccess::Public => self.dialects.link.is_some(),
+            StatsAccess::Public => true,
             StatsAccess::Loopback => self.conns.get(id).is_some_and(|conn| conn.ip.is_loopback()),
             StatsAccess::Off => false,
         }
@@ -255,3 +281,5 @@ pub(super) struct Answer {
 
 /// Connections over the limit that are told so; further ones are only reset.
 const REFUSED_MAX: usize = 1024;
+/// The same for a shard's own limit, which the descriptors behind it are few for.
+const SHARD_REFUSED_MAX: usize = 8;

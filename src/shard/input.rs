@@ -3,12 +3,14 @@
 use super::conn::Unread;
 use crate::driver::{Chunk, Driver, HEADROOM};
 
-/// Where input is. Both kinds have writable room in front of their bytes.
+/// Where input is. What is there has writable room in front of their bytes.
 pub(super) enum Input {
     /// In the driver's memory.
     Chunk(Chunk),
     /// Set aside before.
     Unread(Box<Unread>),
+    /// Sent on from where it was; nothing was left of it.
+    Gone,
 }
 
 impl Input {
@@ -17,6 +19,7 @@ impl Input {
         match self {
             Input::Chunk(_) => HEADROOM,
             Input::Unread(unread) => unread.parts().1,
+            Input::Gone => 0,
         }
     }
 
@@ -28,6 +31,7 @@ impl Input {
                 &mut driver.bytes_mut(chunk)[..end]
             }
             Input::Unread(unread) => unread.parts().0,
+            Input::Gone => &mut [],
         }
     }
 }

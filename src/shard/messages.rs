@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use super::{
     Shard,
+    assembly::reserved,
     conn::{Mode, Moving, State},
+    forward::Given,
     input::Input,
 };
 use crate::{
     dialect::{Action, Cx, Event},
     driver::{Chunk, Driver, HEADROOM, Read},
     id::ConnId,
-    limits::{CONTROL_MESSAGE_BYTES_MAX, DIRECTION_BYTES_HIGH, HEAD_BYTES_MAX},
+    limits::{DIRECTION_BYTES_HIGH, HEAD_BYTES_MAX},
     proto::ws::{Control, Cursor, Payload, Step, outbound},
     reason::Reason,
 };
@@ -34,9 +36,7 @@ impl<D: Driver> Shard<D> {
                     self.serve(id);
                 }
             }
-            State::Open if conn.held || conn.is_moving() || conn.unread_len() > 0 => {
-                self.set_aside(id, chunk)
-            }
+            State::Open if conn.waits() || conn.unread_len() > 0 => self.set_aside(id, chunk),
             State::Open => self.read_messages(id, Input::Chunk(chunk)),
             State::Spliced => self.pump_chunk(id, chunk, following),
             State::Closing => self.read_closing(id, chunk),
@@ -60,10 +60,12 @@ impl<D: Driver> Shard<D> {
     pub(super) fn go_on(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         match conn.state {
-            State::Open if conn.held || conn.is_moving() => {}
+            State::Open if conn.waits() => {}
             State::Open => {
                 if let Some(unread) = conn.unread.take() {
                     self.read_messages(id, Input::Unread(unread));
+                } else {
+                    self.end_open(id);
                 }
             }
             State::Spliced => self.pump_unread(id),
@@ -78,18 +80,28 @@ impl<D: Driver> Shard<D> {
         let (start, end) = (input.start(), input.buf(&mut self.driver).len());
         let mut cursor = Cursor::at(start);
         while let Some(conn) = self.conns.get_mut(id) {
-            if conn.state != State::Open || conn.held || conn.is_moving() {
+            if conn.state != State::Open || conn.waits() || matches!(input, Input::Gone) {
                 break;
             }
+            let settings = &self.shared.settings;
+            let manners = settings.manners(conn.kind);
+            let bounds = self.assembly.bounds(id, manners.message_bytes_max, settings.message_bytes_max);
+            let before = reserved(conn.gathered.as_deref());
             let buf = input.buf(&mut self.driver);
-            match conn.inbound.collect(buf, &mut cursor, CONTROL_MESSAGE_BYTES_MAX, &mut conn.gathered) {
+            let step = conn.inbound.collect(buf, &mut cursor, bounds, &mut conn.gathered);
+            self.assembly.note(before, reserved(conn.gathered.as_deref()));
+            match step {
                 Step::Empty => break,
                 Step::Ping(payload) => self.pong(id, payload),
                 Step::Pong => conn.awaiting_pong = false,
                 Step::Close(code) => self.on_close_frame(id, code),
                 Step::Fault(reason) => self.on_fault(id, reason),
-                Step::TooLong => self.on_fault(id, Reason::BadRequest),
-                Step::Message { text, payload } => self.on_message(id, &mut input, text, payload),
+                Step::TooLong => {
+                    let reason = manners.too_long;
+                    self.on_fault(id, reason);
+                }
+                Step::NoRoom(bytes) => self.wait_for_room(id, bytes),
+                Step::Message { text, payload } => self.give(id, &mut input, text, payload, false),
                 Step::Budget | Step::Spliceable => debug_assert!(false, "collecting knows neither"),
             }
             self.carry_out();
@@ -117,37 +129,35 @@ impl<D: Driver> Shard<D> {
                     conn.unread = Some(unread);
                 }
             }
+            Input::Gone => {}
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
         match conn.state {
             State::Spliced if conn.unread_len() > 0 => self.pump_unread(id),
             // The place in the stream is lost with the bytes.
             State::Closing => conn.deaf |= conn.unread.take().is_some(),
+            State::Open => self.end_open(id),
             _ => {}
         }
     }
 
-    fn on_message(&mut self, id: ConnId, input: &mut Input, text: bool, payload: Payload) {
+    /// Gives a message to the dialect and carries out what it answers.
+    fn give(&mut self, id: ConnId, input: &mut Input, text: bool, payload: Payload, moved: bool) {
         let Some(kind) = self.conns.get(id).map(|conn| conn.kind) else { return };
+        let mut given = Given { input, payload };
         let Shard { driver, dialects, timers, actions, random, shared, now, .. } = &mut *self;
         let mut cx = Cx { now: *now, random, policy: &shared.policy, timers, actions };
-        let bytes = payload_bytes(driver, input, &payload);
-        dialects.handle(&mut cx, kind, Event::Message { conn: id, text, bytes, moved: false });
-        if let Some(shard) = self.take_move(id) {
-            let message = payload_bytes(&mut self.driver, input, &payload).to_vec();
-            self.carry_out();
-            self.decide_move(id, Moving { shard, text, message });
-        }
+        let bytes = given.bytes(driver);
+        dialects.handle(&mut cx, kind, Event::Message { conn: id, text, bytes, moved });
+        let Some(shard) = self.take_move(id) else { return self.carry_out_given(id, given) };
+        let message = given.bytes(&mut self.driver).to_vec();
+        self.carry_out();
+        self.decide_move(id, Moving { shard, text, message });
     }
 
-    /// Gives a message that came by other ways than the connection's own input.
-    pub(super) fn give_message(&mut self, id: ConnId, text: bool, bytes: &[u8], moved: bool) {
-        let Some(kind) = self.conns.get(id).map(|conn| conn.kind) else { return };
-        self.tell(kind, Event::Message { conn: id, text, bytes, moved });
-        if let Some(shard) = self.take_move(id) {
-            self.carry_out();
-            self.decide_move(id, Moving { shard, text, message: bytes.to_vec() });
-        }
+    /// Gives the message that brought the connection here.
+    pub(super) fn give_moved(&mut self, id: ConnId, text: bool, message: Vec<u8>) {
+        self.give(id, &mut Input::Gone, text, Payload::Gathered(message), true);
     }
 
     /// The dialect's decision to move this connection, if it made one.
@@ -165,8 +175,8 @@ impl<D: Driver> Shard<D> {
         if !matches!(conn.state, State::Open | State::Spliced) {
             return;
         }
-        if self.driver.queued(id) + text.len() > DIRECTION_BYTES_HIGH {
-            // A control socket that does not read its own notices.
+        if self.driver.queued(id) + text.len() > self.shared.settings.manners(conn.kind).queue_bytes_max {
+            // One that does not read its own notices.
             self.counters.notices_dropped += 1;
             self.close(id, Reason::SlowPeer);
             return;
@@ -175,6 +185,10 @@ impl<D: Driver> Shard<D> {
         frame.extend_from_slice(&outbound::text_frame_header(text.len()));
         frame.extend_from_slice(text.as_bytes());
         self.driver.send_bytes(id, &frame);
+        if self.driver.queued(id) > DIRECTION_BYTES_HIGH {
+            // One that does not read what it asks for is not read either.
+            self.stall_behind(id, id);
+        }
     }
 
     /// Answers a ping at once, or as soon as what is queued has left; only the newest is answered then.
@@ -213,7 +227,7 @@ impl<D: Driver> Shard<D> {
             State::Head | State::Lingering => single,
             State::Answering => Read::Off,
             State::Open if conn.is_moving() => return self.depart(id),
-            State::Open if conn.held => Read::Off,
+            State::Open if conn.waits() => Read::Off,
             State::Open if conn.settled => Read::Stream,
             State::Open => single,
             State::Spliced => match self.pump_read(id) {
@@ -284,13 +298,8 @@ impl<D: Driver> Shard<D> {
             _ if left > 0 => self.watch_progress(id),
             _ => {}
         }
-    }
-}
-
-/// A collected message's bytes, wherever they lie.
-fn payload_bytes<'a, D: Driver>(driver: &'a mut D, input: &'a mut Input, payload: &'a Payload) -> &'a [u8] {
-    match payload {
-        Payload::Gathered(bytes) => bytes,
-        Payload::Here(range) => &input.buf(driver)[range.clone()],
+        if left <= DIRECTION_BYTES_HIGH / 2 && !self.stalls.is_empty() {
+            self.release_stalled(id);
+        }
     }
 }

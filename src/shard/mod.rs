@@ -5,12 +5,15 @@
 //! dialect's meaning and nothing about a descriptor.
 //!
 //! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `messages`
-//! (upgraded, no partner), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
+//! (upgraded, no partner), `assembly` (messages not whole yet), `forward`
+//! (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
+mod assembly;
 mod close;
 pub mod conn;
+mod forward;
 mod gather;
 pub mod home;
 mod http;
@@ -26,7 +29,7 @@ use std::{io, sync::Arc};
 
 use rand_chacha::ChaCha12Rng;
 
-use self::{conn::Conns, gather::Gathers, home::Home, mail::Mail};
+use self::{assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, home::Home, mail::Mail};
 pub use self::{shared::Shared, view::View};
 use crate::{
     admin::Snapshot,
@@ -51,6 +54,8 @@ pub struct Shard<D: Driver> {
     now: Now,
     home: Home,
     gathers: Gathers,
+    stalls: Stalls,
+    assembly: Assembly,
     mail: Vec<Mail>,
     stage: Stage,
 }
@@ -93,6 +98,8 @@ impl<D: Driver> Shard<D> {
             now,
             home: Home::default(),
             gathers: Gathers::default(),
+            stalls: Stalls::default(),
+            assembly: Assembly::default(),
             mail: Vec::new(),
             stage: Stage::Running,
         }
@@ -117,6 +124,8 @@ impl<D: Driver> Shard<D> {
         self.take_completions();
         self.take_mail();
         self.fire_timers();
+        self.resume_released();
+        self.admit_waiting();
         self.counters.turn_time.record(self.driver.now().at.since(self.now.at));
         if self.stage == Stage::Stopping && self.is_empty() {
             self.driver.finish();
@@ -179,7 +188,7 @@ impl<D: Driver> Shard<D> {
             Mail::AskStats { from, ticket } => self.answer_stats(from, ticket),
             Mail::Stats { from, ticket, part } => self.on_stats(from, ticket, *part),
             Mail::Snapshot(report) => report(self.snapshot()),
-            Mail::PolicyChanged => self.tell(Kind::Link, Event::PolicyChanged),
+            Mail::PolicyChanged => self.tell_all(|| Event::PolicyChanged),
             Mail::Drain => self.stage = Stage::Draining,
             Mail::Stop => self.stop(),
         }
@@ -205,6 +214,15 @@ impl<D: Driver> Shard<D> {
         dialects.handle(&mut Cx { now: *now, random, policy: &shared.policy, timers, actions }, kind, event);
     }
 
+    /// Tells every dialect what concerns all of them.
+    fn tell_all(&mut self, event: impl Fn() -> Event<'static>) {
+        for kind in Kind::ALL {
+            if self.dialects.serves(kind) {
+                self.tell(kind, event());
+            }
+        }
+    }
+
     /// Carries out what the dialects answered, in order, with what follows from it.
     fn carry_out(&mut self) {
         while !self.actions.is_empty() {
@@ -222,6 +240,9 @@ impl<D: Driver> Shard<D> {
     fn carry_out_one(&mut self, action: Action) {
         match action {
             Action::Send { conn, text } => self.send_text(conn, &text),
+            Action::Forward { to, .. } => {
+                debug_assert!(false, "nothing is at hand to be forwarded to {to:?}")
+            }
             Action::Close { conn, reason } => self.close(conn, reason),
             Action::Move { conn, .. } => debug_assert!(false, "{conn:?} can only move with its message"),
             Action::Splice { client, host, splice } => self.splice(client, host, splice),

@@ -45,6 +45,7 @@ impl<D: Driver> Shard<D> {
     /// Joins two connections; both may already have bytes unread.
     pub(super) fn splice(&mut self, client: ConnId, host: ConnId, splice: SpliceId) {
         for (id, partner, leg) in [(client, host, Leg::Client), (host, client, Leg::Host)] {
+            self.forget_gathered(id);
             let Some(conn) = self.conns.get_mut(id) else { continue };
             if conn.state != State::Open {
                 continue;
@@ -53,7 +54,6 @@ impl<D: Driver> Shard<D> {
             conn.partner = partner;
             conn.leg = leg;
             conn.splice = Some(splice);
-            conn.gathered = None;
         }
         for id in [client, host] {
             self.go_on(id);
@@ -158,7 +158,9 @@ impl<D: Driver> Shard<D> {
                     stop = Some(Stop::Fault(reason));
                     break;
                 }
-                Step::Message { .. } | Step::TooLong => debug_assert!(false, "relaying collects nothing"),
+                Step::Message { .. } | Step::TooLong | Step::NoRoom(_) => {
+                    debug_assert!(false, "relaying collects nothing")
+                }
             }
         }
         Ran { cursor, stop, spliceable }

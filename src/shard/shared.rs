@@ -10,6 +10,7 @@ use super::mail::Mailboxes;
 use crate::{
     admission::{ConnectionsPerIp, SharedPolicy},
     config::StatsAccess,
+    dialect::{Kind, Manners},
     time::Time,
 };
 
@@ -18,24 +19,36 @@ use crate::{
 pub struct Settings {
     /// `--handshake-timeout`.
     pub handshake_timeout: Duration,
-    /// `--role-timeout`.
-    pub role_timeout: Duration,
-    /// `--ping-interval`.
-    pub ping_interval: Duration,
+    /// What differs between the dialects' connections, by the dialect's number.
+    pub manners: [Manners; Kind::ALL.len()],
     /// `LINK_SLOW_PEER_SEC`.
     pub slow_peer: Duration,
     /// `--splice-min`, bytes; 0 never splices.
     pub splice_bytes_min: usize,
     /// `--outbox-budget`, bytes a shard.
     pub outbox_bytes_max: usize,
+    /// `--message-budget`, bytes a shard.
+    pub message_bytes_max: usize,
     /// `--max-connections`.
     pub connections_max: usize,
+    /// Connections of one shard above which a new one is refused: what its descriptor table holds, less a
+    /// reserve for those that move here and for pipes. One that moves here is not refused.
+    pub shard_connections_max: usize,
     /// `--max-connections-per-ip`.
     pub connections_per_ip_max: u32,
     /// `LINK_TRUST_PROXY`.
     pub trust_proxy: bool,
     /// `--stats`.
     pub stats: StatsAccess,
+    /// `METRICS_ENABLED`.
+    pub pair_metrics: bool,
+}
+
+impl Settings {
+    /// How connections of a dialect are treated.
+    pub fn manners(&self, kind: Kind) -> &Manners {
+        &self.manners[kind as usize]
+    }
 }
 
 /// See the module.
@@ -124,21 +137,23 @@ const STALL: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::AllowList;
+    use crate::{admission::AllowList, dialect::link::LinkConfig};
 
     #[test]
     fn a_shard_that_has_not_turned_for_five_seconds_is_stalled() {
         let settings = Settings {
             handshake_timeout: STALL,
-            role_timeout: STALL,
-            ping_interval: STALL,
+            manners: Kind::ALL.map(|_| LinkConfig::manners(STALL, STALL)),
             slow_peer: STALL,
             splice_bytes_min: 0,
             outbox_bytes_max: 0,
+            message_bytes_max: 0,
             connections_max: 0,
+            shard_connections_max: usize::MAX,
             connections_per_ip_max: 0,
             trust_proxy: false,
             stats: StatsAccess::Public,
+            pair_metrics: false,
         };
         let shared = Shared::new(settings, SharedPolicy::new(0, AllowList::default()), 2, Time(0));
         let now = Time(0) + Duration::from_secs(60);

@@ -22,6 +22,10 @@ pub struct View {
     pub moves_open: usize,
     /// Questions of `/v1/stats` not answered.
     pub gathers_open: usize,
+    /// Bytes reserved for messages that are not whole.
+    pub reserved_bytes: usize,
+    /// Connections whose message has to wait: for room, or for its receiver.
+    pub waiting: usize,
     /// Armed timers, the shard's own pulse among them.
     pub timers: usize,
 }
@@ -40,6 +44,8 @@ impl<D: Driver> Shard<D> {
             connections: self.conns.len(),
             moves_open: self.home.open(),
             gathers_open: self.gathers.len(),
+            reserved_bytes: self.assembly.reserved(),
+            waiting: self.assembly.waiting() + self.stalls.len(),
             timers: self.timers.len(),
             ..View::default()
         };
@@ -87,6 +93,10 @@ impl<D: Driver> Shard<D> {
                 relayed_total: gauges.total_relayed,
             };
         }
+        if let Some(pair) = &self.dialects.pair {
+            snapshot.pair = pair.counters();
+        }
+        snapshot.reserved_bytes = self.assembly.reserved() as u64;
         snapshot
     }
 }

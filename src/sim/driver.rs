@@ -178,6 +178,15 @@ impl Driver for SimDriver {
         }
     }
 
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>) {
+        let bytes = self.pool.memory(chunk)[range].to_vec();
+        self.send_bytes(conn, &bytes);
+    }
+
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
+        self.send_bytes(conn, &bytes[start..]);
+    }
+
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(of) = self.get(conn) else { return };
         if !bytes.is_empty() && of.takes_sends() {

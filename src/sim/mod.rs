@@ -2,7 +2,7 @@
 //!
 //! Everything outside of the shards is replaced, and nothing inside: a virtual [`network`] under a [`driver`]
 //! that keeps the contract of [`crate::driver::Driver`] as badly as it may, [`host`]s, [`client`]s and
-//! [`stranger`]s that speak real bytes over it, one clock and one source of chance ([`dice`]). Each seed
+//! [`stranger`]s, and [`pair`]ing devices, that speak real bytes over it, one clock and one source of chance ([`dice`]). Each seed
 //! draws its own [`faults`], [`manners`] and [`settings`]; the same seed is the same [`run`], step for step.
 //! It never opens a socket, reads a clock or starts a thread.
 //!
@@ -21,6 +21,7 @@ pub mod leg;
 pub mod manners;
 pub mod network;
 mod outbox;
+pub mod pair;
 mod pool;
 pub mod run;
 pub mod settings;

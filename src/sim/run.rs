@@ -24,11 +24,12 @@ use super::{
     leg::{CLIENT, HOST, Leg},
     manners::{Manners, Scene},
     network::{Network, Shared},
+    pair::Couple,
     stranger::Stranger,
     truth::Truth,
 };
 use crate::{
-    dialect::link::Link,
+    dialect::{link::Link, pair::Pair},
     driver::Driver,
     limits::DIRECTION_BYTES_HIGH,
     shard::{self, Flow, Shard, mail::Mail},
@@ -47,6 +48,14 @@ pub struct Report {
     pub bytes: u64,
     /// Whole messages that arrived.
     pub messages: u64,
+    /// Messages that paired devices heard.
+    pub paired_messages: u64,
+    /// Places in pairing sessions that were taken back.
+    pub resumed: u64,
+    /// Pairing sessions whose time was over.
+    pub expired: u64,
+    /// Times that a message waited for room.
+    pub message_waits: u64,
     /// Connections that moved between shards.
     pub moves: u64,
     /// Receives that found no free buffer.
@@ -70,6 +79,7 @@ pub struct Run {
     hosts: Vec<Host>,
     clients: Vec<Client>,
     strangers: Vec<Stranger>,
+    couples: Vec<Couple>,
     addresses: Vec<String>,
     truth: Truth,
     dice: Dice,
@@ -133,6 +143,9 @@ impl Run {
         let strangers = (0..plan.strangers)
             .map(|number| Stranger::new(address(3, number), dice.between(1, 3) as u32))
             .collect();
+        let couples = (0..plan.couples)
+            .map(|number| Couple::new(number, [address(4, number), address(5, number)], plan.ttl))
+            .collect();
         let started_at = network.borrow().now().at;
         Run {
             network,
@@ -142,6 +155,7 @@ impl Run {
             hosts,
             clients,
             strangers,
+            couples,
             addresses,
             truth: Truth::default(),
             step_us: dice.size(10_000),
@@ -186,6 +200,7 @@ impl Run {
             peers.hosts.iter_mut().for_each(|host| moved |= host.step(scene));
             peers.clients.iter_mut().for_each(|client| moved |= client.step(scene));
             peers.strangers.iter_mut().for_each(|stranger| moved |= stranger.step(scene));
+            peers.couples.iter_mut().for_each(|couple| moved |= couple.step(scene));
             moved
         });
         self.check();
@@ -229,7 +244,8 @@ impl Run {
         let deadlines = running.filter_map(|(shard, _)| shard.next_deadline());
         let peers = (self.hosts.iter().filter_map(Host::wakes_at))
             .chain(self.clients.iter().filter_map(Client::wakes_at))
-            .chain(self.strangers.iter().filter_map(Stranger::wakes_at));
+            .chain(self.strangers.iter().filter_map(Stranger::wakes_at))
+            .chain(self.couples.iter().filter_map(Couple::wakes_at));
         let next = deadlines.chain(peers).chain(network.next_due()).filter(|at| *at > now).min();
         if let Some(next) = next {
             network.advance(next.since(now));
@@ -270,11 +286,13 @@ impl Run {
         self.manners = self.manners.calm();
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
+        self.couples.iter_mut().for_each(Couple::calm_down);
         self.until("links move and introductions end once it is calm", Duration::from_secs(1_500), |run| {
             run.clients
                 .iter()
                 .all(|client| client.is_gone() || client.leg().is_some_and(|leg| run.is_even(leg)))
                 && run.hosts.iter().flat_map(Host::legs).all(|leg| run.is_even(leg))
+                && run.couples.iter().all(Couple::is_even)
         });
     }
 
@@ -287,13 +305,16 @@ impl Run {
             peers.hosts.iter_mut().for_each(|host| host.retire(scene));
             peers.clients.iter_mut().for_each(|client| client.retire(scene));
             peers.strangers.iter_mut().for_each(Stranger::retire);
+            peers.couples.iter_mut().for_each(|couple| couple.retire(scene));
             false
         });
         self.until("everyone leaves", Duration::from_secs(60), |run| {
             run.hosts.iter().all(Host::is_gone)
                 && run.clients.iter().all(Client::is_gone)
                 && run.strangers.iter().all(Stranger::is_gone)
+                && run.couples.iter().all(Couple::is_gone)
                 && run.shards.iter().all(|shard| shard.view().connections == 0)
+                && run.shards.iter().all(|shard| shard.dialects().pair.as_ref().is_some_and(Pair::is_empty))
         });
         for shard in &mut self.shards {
             assert!(shard.view().is_idle(), "more than the shard itself is left: {:?}", shard.view());
@@ -307,6 +328,7 @@ impl Run {
             );
             assert_eq!(shard.driver().connections(), 0, "connections are left");
         }
+        assert_eq!(self.relay.policy.sessions(), 0, "places for sessions are left");
         assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
     }
 
@@ -342,6 +364,8 @@ impl Run {
         let mut report = Report {
             links: self.clients.iter().map(|client| client.linked).sum(),
             messages: self.truth.messages(),
+            paired_messages: self.couples.iter().map(Couple::heard).sum(),
+            resumed: self.couples.iter().map(Couple::resumed).sum(),
             bytes: [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum(),
             ..Report::default()
         };
@@ -349,6 +373,8 @@ impl Run {
             let snapshot = shard.snapshot();
             report.moves += snapshot.handoffs.received;
             report.stalls += snapshot.stalls;
+            report.expired += snapshot.pair.expired;
+            report.message_waits += snapshot.message_budget_waits;
             report.paced_us += snapshot.paced_us;
             report.buffers_exhausted += snapshot.driver.buffers_exhausted;
             report.spliced_bytes += snapshot.driver.spliced_bytes;
@@ -371,8 +397,12 @@ impl Run {
             stopping: self.stopping,
             idle: self.idle,
         };
-        let mut peers =
-            Peers { hosts: &mut self.hosts, clients: &mut self.clients, strangers: &mut self.strangers };
+        let mut peers = Peers {
+            hosts: &mut self.hosts,
+            clients: &mut self.clients,
+            strangers: &mut self.strangers,
+            couples: &mut self.couples,
+        };
         act(&mut peers, &mut scene)
     }
 }
@@ -381,6 +411,7 @@ struct Peers<'a> {
     hosts: &'a mut [Host],
     clients: &'a mut [Client],
     strangers: &'a mut [Stranger],
+    couples: &'a mut [Couple],
 }
 
 /// Receives that a source may still have until it is turned off, at its latest.

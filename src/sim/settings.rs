@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::dice::Dice;
+use super::{dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX};
 use crate::{
     admission::{AllowList, SharedPolicy},
     config::StatsAccess,
     dialect::{
-        Dialects,
-        link::{Link, LinkConfig, Place},
+        Dialects, Kind, Place,
+        link::{Link, LinkConfig},
+        pair::{Pair, PairConfig},
     },
+    limits::{PING_INTERVAL, ROLE_TIMEOUT},
     pacing::Rates,
     shard::{self, shared::Settings},
     time::Time,
@@ -26,6 +28,10 @@ pub struct Plan {
     pub clients: usize,
     /// Peers that are neither.
     pub strangers: usize,
+    /// Pairs of devices.
+    pub couples: usize,
+    /// `SESSION_TTL_SECONDS`.
+    pub ttl: Duration,
     /// `LINK_RELAY_IDLE_SEC`.
     pub idle: Duration,
     rates: Rates,
@@ -54,20 +60,27 @@ impl Plan {
             hosts: dice.between(1, 4),
             clients: dice.between(1, 12),
             strangers: dice.below(4),
+            couples: dice.below(4),
+            ttl: Duration::from_secs(dice.between(5, 30) as u64),
             idle: Duration::from_secs(dice.between(60, 400) as u64),
             rates,
             per_minute: if dice.chance(800_000) { 0 } else { dice.between(5, 60) as u32 },
             settings: Settings {
                 handshake_timeout: Duration::from_secs(10),
-                role_timeout: Duration::from_secs(60),
-                ping_interval: Duration::from_secs(30),
+                manners: Kind::ALL.map(|kind| match kind {
+                    Kind::Link => LinkConfig::manners(PING_INTERVAL, ROLE_TIMEOUT),
+                    Kind::Pair => pair_config(Duration::ZERO).manners(PING_INTERVAL, ROLE_TIMEOUT),
+                }),
                 slow_peer: Duration::from_secs(30),
                 splice_bytes_min: if dice.chance(250_000) { 0 } else { dice.size(100_000) },
                 outbox_bytes_max: dice.size(1 << 20),
+                message_bytes_max: PAIR_MESSAGE_BYTES_MAX + dice.size(1 << 20),
                 connections_max: 0,
+                shard_connections_max: usize::MAX,
                 connections_per_ip_max: 0,
                 trust_proxy: dice.chance(500_000),
                 stats: StatsAccess::Public,
+                pair_metrics: false,
             },
             hash_key,
         }
@@ -88,6 +101,16 @@ impl Plan {
     pub fn dialects(&self, shard: u16) -> Dialects {
         let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
         let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
-        Dialects { link: Some(Link::new(config, place)) }
+        let pair = Pair::new(pair_config(self.ttl), place.clone());
+        Dialects { link: Some(Link::new(config, place)), pair: Some(pair) }
+    }
+}
+
+fn pair_config(ttl: Duration) -> PairConfig {
+    PairConfig {
+        rendezvous_url: "ws://relay.test".into(),
+        ttl,
+        origins: None,
+        message_bytes_max: PAIR_MESSAGE_BYTES_MAX,
     }
 }

@@ -15,7 +15,6 @@ mod id;
 mod introductions;
 mod letters;
 mod links;
-mod place;
 mod registry;
 mod requests;
 mod seats;
@@ -32,21 +31,20 @@ pub use self::{
     id::LinkId,
     letters::Letter,
     links::LinkKey,
-    place::Place,
-    registry::{Claim, Verdict},
+    registry::{Address, Claim, Registry, Verdict},
     stats::{Gauges, StatsPart, stats_json},
 };
 use self::{
     links::Links,
-    registry::Registry,
     seats::{Role, Seats},
     stats::History,
     wire::Answer,
 };
-use super::{Action, Cx, Event, SpliceId};
+use super::{Action, Cx, Dialect, Event, Manners, Place, SpliceId};
 use crate::{
     dialect,
     id::ConnId,
+    limits::{CONTROL_MESSAGE_BYTES_MAX, DIRECTION_BYTES_HIGH},
     pacing::{Ledger, Leg, Rates},
     reason::Reason,
     time::Time,
@@ -65,6 +63,21 @@ pub struct LinkConfig {
     pub idle: Duration,
     /// `LINK_ORIGIN`, lower-cased and trimmed; `None` takes the upgrade's `Host`.
     pub origin: Option<String>,
+}
+
+impl LinkConfig {
+    /// What the link contract asks of the shard; the two spans are the operator's.
+    pub fn manners(ping_interval: Duration, role_timeout: Duration) -> Manners {
+        Manners {
+            message_bytes_max: CONTROL_MESSAGE_BYTES_MAX,
+            too_long: Reason::BadRequest,
+            // A control socket that does not read its own notices is cut early.
+            queue_bytes_max: DIRECTION_BYTES_HIGH,
+            ping_interval,
+            role_timeout,
+            wants_origin: false,
+        }
+    }
 }
 
 /// A timer of this dialect.
@@ -107,24 +120,6 @@ impl Link {
     /// Whether it keeps nothing of any connection, address or link: for invariants.
     pub fn is_empty(&self) -> bool {
         self.seats.is_empty() && self.registry.is_empty() && self.links.is_empty()
-    }
-
-    /// Takes an event.
-    pub fn handle(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
-        match event {
-            Event::Opened { conn, opening } => self.seats.open(conn, opening),
-            Event::Message { conn, text, bytes, moved } => self.on_message(cx, conn, text, bytes, moved),
-            Event::Closed { conn, reason } => self.on_closed(cx, conn, reason),
-            Event::Alarm(dialect::Alarm::Link(alarm)) => match alarm {
-                Alarm::Idle(key) => self.on_idle_alarm(cx, key),
-                Alarm::Usage(key) => self.on_usage_alarm(cx, key),
-                Alarm::Unjudged(conn) => self.on_unjudged(cx, conn),
-                Alarm::Untold(conn) => self.on_untold(cx, conn),
-            },
-            Event::Letter { from, letter: dialect::Letter::Link(letter) } => self.read(cx, from, letter),
-            Event::Usage { splice } => self.on_usage(cx, splice.into()),
-            Event::PolicyChanged => self.on_policy_changed(cx),
-        }
     }
 
     /// A splice's account, until both its ends are closed.
@@ -178,6 +173,28 @@ impl Link {
 
     fn arm(&self, cx: &mut Cx<'_>, at: Time, alarm: Alarm) -> TimerId {
         cx.timers.arm(at, timers::Alarm::Dialect(dialect::Alarm::Link(alarm)))
+    }
+}
+
+impl Dialect for Link {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event<'_>) {
+        match event {
+            Event::Opened { conn, opening } => self.seats.open(conn, opening),
+            Event::Message { conn, text, bytes, moved } => self.on_message(cx, conn, text, bytes, moved),
+            Event::Closed { conn, reason } => self.on_closed(cx, conn, reason),
+            Event::Alarm(dialect::Alarm::Link(alarm)) => match alarm {
+                Alarm::Idle(key) => self.on_idle_alarm(cx, key),
+                Alarm::Usage(key) => self.on_usage_alarm(cx, key),
+                Alarm::Unjudged(conn) => self.on_unjudged(cx, conn),
+                Alarm::Untold(conn) => self.on_untold(cx, conn),
+            },
+            Event::Alarm(dialect::Alarm::Pair(_)) => {
+                unreachable!("an alarm goes to the dialect that armed it")
+            }
+            Event::Letter { from, letter: dialect::Letter::Link(letter) } => self.read(cx, from, letter),
+            Event::Usage { splice } => self.on_usage(cx, splice.into()),
+            Event::PolicyChanged => self.on_policy_changed(cx),
+        }
     }
 }
 

@@ -6,17 +6,16 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use super::place::TableHasher;
-use crate::id::Remote;
+use crate::{dialect::place::TableHasher, id::Remote};
 
 /// An address: the SHA-256 of a public key. On the wire, base64url.
-pub(super) type Address = [u8; 32];
+pub type Address = [u8; 32];
 
 /// What a host claims, verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// The address.
-    pub address: [u8; 32],
+    pub address: Address,
     /// The key that the address commits to.
     pub public_key: [u8; 32],
     /// The signed time stamp, milliseconds since the Unix epoch.
@@ -50,29 +49,30 @@ struct Host {
 /// The table. Invariant: an address is listed by exactly the host that its registration names; no host is
 /// empty.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub struct Registry {
     registrations: HashMap<Address, Registration, TableHasher>,
     hosts: HashMap<Remote, Host, TableHasher>,
 }
 
 impl Registry {
-    pub(super) fn new(hasher: TableHasher) -> Registry {
+    /// Without registrations.
+    pub fn new(hasher: TableHasher) -> Registry {
         Registry { registrations: HashMap::with_hasher(hasher.clone()), hosts: HashMap::with_hasher(hasher) }
     }
 
     /// How many addresses are registered.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.registrations.len()
     }
 
     /// The host that holds an address.
-    pub(super) fn holder(&self, address: &Address) -> Option<Remote> {
+    pub fn holder(&self, address: &Address) -> Option<Remote> {
         self.registrations.get(address).map(|registration| registration.host)
     }
 
     /// Judges a claim and takes it over if it is granted; also says whom it replaced. Other verdicts change
     /// nothing.
-    pub(super) fn register(&mut self, host: Remote, claim: Claim) -> (Verdict, Option<Remote>) {
+    pub fn register(&mut self, host: Remote, claim: Claim) -> (Verdict, Option<Remote>) {
         let fresh = Registration { host, public_key: claim.public_key, timestamp: claim.timestamp };
         let replaced = match self.registrations.entry(claim.address) {
             Entry::Vacant(entry) => {
@@ -125,7 +125,7 @@ impl Registry {
     }
 
     /// Forgets a host with all its addresses; returns the slots of its links, which are the caller's to end.
-    pub(super) fn forget(&mut self, host: Remote) -> Vec<u32> {
+    pub fn forget(&mut self, host: Remote) -> Vec<u32> {
         let Some(dependants) = self.hosts.remove(&host) else { return Vec::new() };
         for address in &dependants.addresses {
             self.registrations.remove(address);
@@ -140,7 +140,7 @@ impl Registry {
     }
 
     /// Whether nobody is registered and nothing depends on anybody.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.registrations.is_empty() && self.hosts.is_empty()
     }
 }

@@ -1,20 +1,15 @@
 //! The control messages of the link dialect: text in, values out, and back.
 //!
-//! Reads what `JSON.parse` of the reference reads: unknown members are skipped, the last of several members
-//! of one name counts, nesting may be as deep as a message is long, and an escaped lone surrogate is a
-//! character like any other. Promises that no input panics. Judges shape only: whether a message is allowed,
-//! and in which order a fault counts, is for the registry and the roles.
+//! Reads what `JSON.parse` of the reference reads (see [`crate::dialect::json`]). Judges shape only: whether a
+//! message is allowed, and in which order a fault counts, is for the registry and the roles.
 
 use std::{borrow::Cow, fmt};
 
-use serde::{
-    Deserializer as _,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
-
 use super::id::LinkId;
-use crate::admission::register::{self, Proof};
+use crate::{
+    admission::register::{self, Proof},
+    dialect::json::{members, string},
+};
 
 /// The longest `address` or `linkId`, in UTF-16 units (link.md section 1).
 const NAME_UNITS_MAX: usize = 128;
@@ -66,66 +61,6 @@ pub(super) fn parse_auth(json: &str) -> Option<Proof> {
         nonce: String::from_utf8(nonce.into_owned()).ok()?,
         signature: register::decode(&string(signature?)?)?,
     })
-}
-
-/// The raw text of each of `names` among the members of a JSON object, the last one where several have the
-/// name; `None` for anything but one well-formed object.
-fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let found = reader.deserialize_map(Members { names }).ok()?;
-    reader.end().ok()?;
-    Some(found)
-}
-
-struct Members<'n, const N: usize> {
-    names: [&'n str; N],
-}
-
-impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de str>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [None; N];
-        // Names and values are taken raw: that checks their syntax without recursing, and without judging the
-        // surrogates of members that nobody asked for.
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            let value = map.next_value::<&RawValue>()?;
-            let name = string(name.get());
-            if let Some(wanted) =
-                self.names.iter().position(|wanted| Some(wanted.as_bytes()) == name.as_deref())
-            {
-                found[wanted] = Some(value.get());
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The bytes of a JSON string; `None` for any other value.
-fn string(raw: &str) -> Option<Cow<'_, [u8]>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains('\\') {
-        return Some(Cow::Borrowed(inner.as_bytes()));
-    }
-    serde_json::Deserializer::from_str(raw).deserialize_bytes(Unescaped).ok().map(Cow::Owned)
-}
-
-struct Unescaped;
-
-impl Visitor<'_> for Unescaped {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
-    }
 }
 
 fn name(raw: &str) -> Option<Name<'_>> {

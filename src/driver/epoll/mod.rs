@@ -8,17 +8,12 @@
 
 mod accept;
 mod conn;
-mod poller;
 mod receive;
 mod send;
 
 use std::{collections::VecDeque, io, marker::PhantomData, ops::Range, os::fd::AsFd};
 
-use self::{
-    accept::ACCEPTS_PER_TURN,
-    conn::Conn,
-    poller::{Event, Poller},
-};
+use self::{accept::ACCEPTS_PER_TURN, conn::Conn};
 use super::{
     Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PoolOptions, PostFull, Read, Setup,
     SpliceIn,
@@ -27,6 +22,7 @@ use super::{
     outbox::Memory,
     pending::Pending,
     pipes::Pipes,
+    poller::{Event, Poller},
     post::Ends,
     slots::Slots,
     socket::{self, errno, is_not_now},
@@ -206,8 +202,16 @@ impl Driver for EpollDriver {
         self.queue_chunk(conn, chunk, range);
     }
 
+    fn send_part(&mut self, conn: ConnId, chunk: &Chunk, range: Range<usize>) {
+        self.queue_part(conn, chunk, range);
+    }
+
     fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         self.queue_bytes(conn, bytes);
+    }
+
+    fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
+        self.queue_vec(conn, bytes, start);
     }
 
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn {
@@ -289,8 +293,14 @@ impl Driver for EpollDriver {
     }
 
     fn take_back(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.get_mut(conn) {
-            state.posted = false;
+        let Some(state) = self.slots.get_mut(conn) else { return };
+        state.posted = false;
+        self.counters.syscalls += 1;
+        // Adding reports what is there already.
+        if let Err(error) = self.poller.add(state.socket.as_fd(), SOCKET_MASK, token(conn)) {
+            let error = errno(&error);
+            state.broken = error;
+            self.pending.push(Completion::Broken { conn, error });
         }
     }
 

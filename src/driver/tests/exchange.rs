@@ -339,7 +339,10 @@ fn queued_bytes_leave_in_order_and_then_the_end<D: Real>() {
     client.write_all(b"middle ").unwrap();
     let Completion::Received { chunk, .. } = one(&mut driver, "bytes") else { panic!("bytes") };
     driver.send_bytes(conn, b"first ");
+    driver.send_part(conn, &chunk, HEADROOM..HEADROOM + 4);
     forward(&mut driver, conn, chunk);
+    driver.send_vec(conn, b"not this, but that, and ".to_vec(), 10);
+    driver.send_vec(conn, b"nothing".to_vec(), 7);
     driver.send_bytes(conn, b"last");
     driver.shut_down(conn);
     let mut sent = 0;
@@ -347,10 +350,10 @@ fn queued_bytes_leave_in_order_and_then_the_end<D: Real>() {
         Completion::Sent { bytes, .. } => *sent += bytes,
         other => panic!("{other:?}"),
     };
-    until(&mut driver, &mut sent, "progress", on, |_, sent| *sent == 17);
+    until(&mut driver, &mut sent, "progress", on, |_, sent| *sent == 35);
     let mut back = String::new();
     client.read_to_string(&mut back).unwrap();
-    assert_eq!(back, "first middle last");
+    assert_eq!(back, "first middmiddle but that, and last");
     finish(driver);
 }
 

@@ -10,7 +10,7 @@
 
 mod close;
 mod collect;
-mod header;
+pub mod header;
 mod inbound;
 mod mask;
 pub mod outbound;
@@ -20,6 +20,7 @@ mod translate;
 
 use std::ops::Range;
 
+pub use collect::{Bounds, Gathered};
 pub use header::{Opcode, SERVER_HEADER_BYTES_MAX};
 pub use inbound::Inbound;
 pub use mask::{unmask, unmask_down};
@@ -112,6 +113,9 @@ pub enum Step {
     /// A message above the caller's maximum (`collect` only), said at the header that exceeds it. Nothing
     /// after it is to be read.
     TooLong,
+    /// A message that has to be gathered wants this much room and there is less (`collect` only). Nothing of it is taken;
+    /// call again with the rest of the input when there is.
+    NoRoom(usize),
     /// At least `splice_min` bytes of a zero-mask data frame are still to come (`relay` only), said once
     /// per frame: the caller may move the rest of the frame, `Inbound::frame_left` bytes, itself and report
     /// by `Inbound::skip`; or call again to go on copying.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::{Gauges, Link, LinkConfig, Place, StatsPart, stats_json};
 use crate::{
     admission::{AllowList, SharedPolicy},
-    dialect::{Action, Cx, Event, Letter, Opening, SpliceId},
+    dialect::{Action, Cx, Dialect, Event, Letter, Opening, SpliceId},
     id::{ConnId, Remote},
     pacing::{Ledger, Rates},
     reason::Reason,
@@ -137,7 +137,7 @@ impl Net {
         let ip: IpAddr = ip.parse().expect("tests write addresses");
         self.sockets.push(Socket {
             at: None,
-            opening: Opening { ip, host: host.into(), moves: 0 },
+            opening: Opening { ip, host: host.into(), origin: None, moves: 0 },
             heard: VecDeque::new(),
             closed: None,
             held: false,
@@ -443,6 +443,7 @@ impl Net {
 
     fn carry_out(&mut self, shard: u16, action: Action, message: Option<(bool, &[u8])>) {
         match action {
+            Action::Forward { to, .. } => panic!("the link dialect passes nothing on to {to:?}"),
             Action::Send { conn, text } => {
                 let (_, socket) = self.named(shard, conn);
                 assert_eq!(socket.closed, None, "sent after its close: {text}");

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     driver::HEADROOM,
     limits::CONTROL_MESSAGE_BYTES_MAX,
-    proto::ws::{Cursor, Inbound, Opcode, Payload, Step, outbound::client_frame},
+    proto::ws::{Bounds, Cursor, Inbound, Opcode, Payload, Step, outbound::client_frame},
     reason::Reason,
 };
 
@@ -24,15 +24,49 @@ fn a_whole_message_stays_in_the_buffer_and_a_split_one_is_gathered() {
     let mut cursor = Cursor::at(HEADROOM);
     let mut inbound = Inbound::new();
     let mut gathered = None;
-    let step = inbound.collect(&mut buf, &mut cursor, 2, &mut gathered);
+    let step = inbound.collect(&mut buf, &mut cursor, Bounds::of_message(2), &mut gathered);
     let at = HEADROOM + 6;
     assert_eq!(step, Step::Message { text: true, payload: Payload::Here(at..at + 2) });
     assert_eq!(buf[at..at + 2], *b"{}");
-    assert_eq!(inbound.collect(&mut buf, &mut cursor, 2, &mut gathered), Step::Empty);
+    assert_eq!(inbound.collect(&mut buf, &mut cursor, Bounds::of_message(2), &mut gathered), Step::Empty);
     let mut buf = [&[0; HEADROOM], &wire[7..]].concat();
-    let step = inbound.collect(&mut buf, &mut Cursor::at(HEADROOM), 2, &mut gathered);
+    let step = inbound.collect(&mut buf, &mut Cursor::at(HEADROOM), Bounds::of_message(2), &mut gathered);
     assert_eq!(step, Step::Message { text: true, payload: Payload::Gathered(b"{}".to_vec()) });
     assert_eq!(gathered, None);
+}
+
+#[test]
+fn a_message_that_is_to_be_gathered_waits_for_room_and_never_again_once_it_has_begun() {
+    let mut wire = Vec::new();
+    client_frame(&mut wire, true, Opcode::Binary, KEY, &[7; 1000]);
+    let mut inbound = Inbound::new();
+    let mut gathered = None;
+    let bounds = |room| Bounds { message_max: 4096, room };
+    let mut buf = [&[0; HEADROOM], &wire[..500]].concat();
+    let mut cursor = Cursor::at(HEADROOM);
+    assert_eq!(inbound.collect(&mut buf, &mut cursor, bounds(999), &mut gathered), Step::NoRoom(1000));
+    assert_eq!((cursor.read, &gathered), (HEADROOM + 8, &None), "only its header is taken");
+    assert_eq!(inbound.collect(&mut buf, &mut cursor, bounds(1000), &mut gathered), Step::Empty);
+    assert_eq!(gathered.as_ref().map(|gathered| gathered.reserved()), Some(1000));
+    let mut buf = [&[0; HEADROOM], &wire[500..]].concat();
+    let step = inbound.collect(&mut buf, &mut Cursor::at(HEADROOM), bounds(0), &mut gathered);
+    assert_eq!(step, Step::Message { text: false, payload: Payload::Gathered(vec![7; 1000]) });
+    assert_eq!(gathered, None);
+
+    // Of a fragmented message more is to come: it needs room for the longest that there may be.
+    wire.clear();
+    client_frame(&mut wire, false, Opcode::Binary, KEY, &[7; 10]);
+    let mut buf = [&[0; HEADROOM], &wire[..]].concat();
+    let mut cursor = Cursor::at(HEADROOM);
+    assert_eq!(inbound.collect(&mut buf, &mut cursor, bounds(4095), &mut gathered), Step::NoRoom(4096));
+    assert_eq!(inbound.collect(&mut buf, &mut cursor, bounds(4096), &mut gathered), Step::Empty);
+
+    // One that lies whole in the buffer needs none.
+    wire.clear();
+    client_frame(&mut wire, true, Opcode::Binary, KEY, &[7; 10]);
+    let mut buf = [&[0; HEADROOM], &wire[..]].concat();
+    let step = Inbound::new().collect(&mut buf, &mut Cursor::at(HEADROOM), bounds(0), &mut None);
+    assert!(matches!(step, Step::Message { payload: Payload::Here(_), .. }));
 }
 
 #[test]
@@ -100,7 +134,7 @@ fn the_way_of_reading_may_change_within_a_chunk() {
     let mut buf = [&[0; HEADROOM], &wire[..]].concat();
     let mut cursor = Cursor::at(HEADROOM);
     let mut inbound = Inbound::new();
-    let step = inbound.collect(&mut buf, &mut cursor, 16, &mut None);
+    let step = inbound.collect(&mut buf, &mut cursor, Bounds::of_message(16), &mut None);
     assert!(matches!(step, Step::Message { text: true, payload: Payload::Here(_) }));
     assert_eq!(inbound.relay(&mut buf, &mut cursor, 0, usize::MAX, 0), Step::Empty);
     assert_eq!(buf[cursor.out.clone()], *b"\x82\x05first\x82\x06second");

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     driver::HEADROOM,
-    proto::ws::{Cursor, Inbound, Payload, Step},
+    proto::ws::{Bounds, Cursor, Inbound, Payload, Step},
 };
 
 /// What the other end and the shard saw.
@@ -147,8 +147,8 @@ pub fn collect(inbound: &mut Inbound, input: &[u8], cut: Cut, message_max: usize
         let mut cursor = Cursor::at(HEADROOM);
         at += chunk;
         loop {
-            let step = inbound.collect(&mut buf, &mut cursor, message_max, &mut gathered);
-            assert!(gathered.as_ref().is_none_or(|bytes| bytes.len() <= message_max));
+            let step = inbound.collect(&mut buf, &mut cursor, Bounds::of_message(message_max), &mut gathered);
+            assert!(gathered.as_ref().is_none_or(|bytes| bytes.reserved() <= message_max));
             match step {
                 Step::Empty => {
                     assert_eq!(cursor.read, buf.len());
