@@ -4,6 +4,8 @@
 //! shard binds, every shard is bound before any accepts, and on the way down upgrades are refused before
 //! listeners close.
 
+mod claim;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -27,39 +29,43 @@ use crate::{
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
         UringDriver,
-        listen::{KeepAlive, ListenOptions, Listener},
+        listen::{ListenOptions, Listener},
         post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
     },
     limits::GATHER_TIMEOUT,
     shard::{Shard, Shared, mail::Mail, shared::Settings},
+    systemd::Manager,
 };
+use claim::Sites;
 
 /// Runs the relay until it is told to stop. Errors: why it did not start, with the remedy.
-pub fn run(config: &Config) -> Result<(), String> {
+pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     abort_on_panic();
     process::avoid_huge_pages();
     let descriptors = process::raise_descriptor_limit().unwrap_or(0);
     let chosen = choose_driver(config)?;
-    let addresses = claim(config)?;
-    let shards = config.shards.unwrap_or_else(default_shards);
+    let sites = claim::sites(config, manager.listeners())?;
+    let shards = shards(config);
     let clock = Clock::start();
+    let addresses = sites.addresses();
     let pair = config.pair(&addresses);
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
         .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
-    let shared = Arc::new(Shared::new(settings(config, &pair), policy, shards, clock.at()));
+    let room = descriptors_of_a_shard(descriptors, shards);
+    let shared = Arc::new(Shared::new(settings(config, &pair, room), policy, shards, clock.at()));
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
     let relay = Relay { shared: Arc::clone(&shared), wakers: offices.wakers(), clock };
 
     warn_of_unreachable_url(config, &addresses);
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
-    let threads = start_shards(config, &chosen, &addresses, &relay, &offices, &seeds)?;
+    let threads = start_shards(config, &chosen, &sites, &relay, &offices, &seeds)?;
     let (control, admin) = start_control(config, &chosen, &relay)?;
-    let listen: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
     tracing::info!(
-        listen = listen.join(","),
+        listen = sites.to_string(),
+        handed_over = sites.are_inherited(),
         driver = %chosen.kind,
         shards,
         pin = config.pin,
@@ -72,8 +78,10 @@ pub fn run(config: &Config) -> Result<(), String> {
         "longsplice is listening"
     );
 
-    serve(config, &signals, &relay);
-    drain(config, &signals, &relay);
+    manager.ready(&relay.status());
+    serve(config, &signals, &relay, manager);
+    manager.stopping("draining");
+    drain(config, &signals, &relay, manager);
     let stopped = stop(&signals, &relay, threads);
     if let Some(control) = control {
         control.stop();
@@ -108,6 +116,19 @@ impl Relay {
 }
 
 impl Relay {
+    /// One line for the service manager.
+    fn status(&self) -> String {
+        match self.shared.stalled(self.clock.at()).as_slice() {
+            [] => format!("{} connections", self.shared.open_connections()),
+            stalled => format!("shards that have not turned for too long: {stalled:?}"),
+        }
+    }
+
+    /// Tells the service manager how things are; that all is well, only while every shard turns.
+    fn report(&self, manager: &Manager) {
+        manager.alive(self.shared.stalled(self.clock.at()).is_empty(), &self.status());
+    }
+
     /// Asks every shard for its counters and waits for them, at most `GATHER_TIMEOUT`.
     fn ask_for_snapshots(&self) -> Vec<Option<Snapshot>> {
         let shards = self.shared.mailboxes.shards();
@@ -168,13 +189,18 @@ struct Seeds {
 }
 
 /// Answers SIGHUP until a signal says stop.
-fn serve(config: &Config, signals: &Signals, relay: &Relay) {
+fn serve(config: &Config, signals: &Signals, relay: &Relay, manager: &Manager) {
     loop {
-        match signals.wait(Duration::from_secs(3600)) {
+        match signals.wait(manager.interval()) {
             Some(Signal::Stop) => return,
-            Some(Signal::Reload) => reload(config, relay),
+            Some(Signal::Reload) => {
+                manager.reloading(process::monotonic_us());
+                reload(config, relay);
+                manager.ready(&relay.status());
+            }
             None => {}
         }
+        relay.report(manager);
     }
 }
 
@@ -190,15 +216,16 @@ fn reload(config: &Config, relay: &Relay) {
 }
 
 /// The time between "send no more" and "close everything".
-fn drain(config: &Config, signals: &Signals, relay: &Relay) {
+fn drain(config: &Config, signals: &Signals, relay: &Relay, manager: &Manager) {
     relay.shared.set_draining();
     relay.post_all(|| Mail::Drain);
     tracing::info!(delay_ms = config.drain_delay.as_millis() as u64, "draining: upgrades are refused");
     let end = relay.clock.at() + config.drain_delay;
     while relay.clock.at() < end {
-        if signals.wait(end.since(relay.clock.at())) == Some(Signal::Stop) {
+        if signals.wait(end.since(relay.clock.at()).min(manager.interval())) == Some(Signal::Stop) {
             exit_at_once();
         }
+        relay.report(manager);
     }
 }
 
@@ -226,13 +253,13 @@ fn exit_at_once() -> ! {
 fn start_shards(
     config: &Config,
     chosen: &Chosen,
-    addresses: &[SocketAddr],
+    sites: &Sites,
     relay: &Relay,
     offices: &Offices,
     seeds: &Seeds,
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let (bound, is_bound) = mpsc::channel();
-    let pair = config.pair(addresses);
+    let pair = config.pair(&sites.addresses());
     let mut starts = Vec::new();
     let mut threads = Vec::new();
     let cores = process::cores();
@@ -243,12 +270,13 @@ fn start_shards(
             number,
             kind: chosen.kind,
             core: config.pin.then(|| cores.get(usize::from(number) % cores.len().max(1)).copied()).flatten(),
-            addresses: addresses.to_vec(),
-            listen: listen_options(config),
+            sites: sites.clone(),
+            listen: claim::listen_options(config),
             pool: PoolOptions {
                 buffers: u32::from(config.recv_buffers),
                 buffer_bytes: config.recv_buffer_size as u32,
             },
+            park_after: config.park_after,
             clock: relay.clock,
             link: config.serves(Kind::Link).then(|| config.link()),
             pair: config.serves(Kind::Pair).then(|| pair.clone()),
@@ -289,9 +317,10 @@ struct Plan {
     number: u16,
     kind: DriverKind,
     core: Option<usize>,
-    addresses: Vec<SocketAddr>,
+    sites: Sites,
     listen: ListenOptions,
     pool: PoolOptions,
+    park_after: Duration,
     clock: Clock,
     link: Option<LinkConfig>,
     pair: Option<PairConfig>,
@@ -310,7 +339,8 @@ fn run_shard(
         process::pin(core)
             .map_err(|error| format!("pinning shard {} to core {core}: {error}", plan.number))?;
     }
-    let (private, ends) = ends.enter().map_err(|error| format!("descriptor table: {error}"))?;
+    let (private, ends) =
+        ends.enter(plan.sites.inherited()).map_err(|error| format!("descriptor table: {error}"))?;
     if let Private::Refused(errno) = private {
         tracing::warn!(
             shard = plan.number,
@@ -319,12 +349,8 @@ fn run_shard(
              shards share one, and LimitNOFILE counts for all of them together"
         );
     }
-    let listeners: Vec<Listener> = plan
-        .addresses
-        .iter()
-        .map(|address| driver::listen::bind(*address, &plan.listen))
-        .collect::<io::Result<_>>()
-        .map_err(|error| error.to_string())?;
+    let listeners: Vec<Listener> =
+        plan.sites.listeners(private, &plan.listen).map_err(|error| error.to_string())?;
     let setup = Setup {
         clock: plan.clock,
         listeners,
@@ -332,12 +358,20 @@ fn run_shard(
         pool: plan.pool,
         pipes_max: PIPES_MAX,
         connections_max: u32::MAX,
+        park_after: plan.park_after,
     };
     let dialects = Dialects {
         link: plan.link.map(|config| Link::new(config, plan.place.clone())),
         pair: plan.pair.map(|config| Pair::new(config, plan.place)),
     };
-    let failed = |error: io::Error| format!("shard {}: {error}", plan.number);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::OutOfMemory => format!(
+            "shard {}: {error}. If it is the limit on locked memory, raise it (ulimit -l, LimitMEMLOCK=); `longsplice \
+             doctor` says how far",
+            plan.number
+        ),
+        _ => format!("shard {}: {error}", plan.number),
+    };
     match plan.kind {
         DriverKind::IoUring => {
             let driver = UringDriver::new(setup).map_err(failed)?;
@@ -386,38 +420,6 @@ fn choose_driver(config: &Config) -> Result<Chosen, String> {
     Ok(chosen)
 }
 
-/// The addresses to listen on, with real ports. One of the default addresses may be missing on this machine.
-fn claim(config: &Config) -> Result<Vec<SocketAddr>, String> {
-    let mut claimed: Vec<SocketAddr> = Vec::new();
-    for mut address in config.listen_addresses() {
-        if address.port() == 0
-            && let (true, Some(first)) = (config.listen_is_default(), claimed.first())
-        {
-            address.set_port(first.port());
-        }
-        match driver::listen::claim(address) {
-            Ok(address) => claimed.push(address),
-            Err(error) if config.listen_is_default() && is_missing_family(&error) => {
-                tracing::info!(%address, %error, "this machine has no such address family: not listening there");
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(format!(
-                    "{error}. Stop the process that listens there, or choose another --listen or --port"
-                ));
-            }
-            Err(error) => return Err(format!("{error}. Choose another --listen, --host or --port")),
-        }
-    }
-    if claimed.is_empty() {
-        return Err("there is no address to listen on; set --listen".to_owned());
-    }
-    Ok(claimed)
-}
-
-fn is_missing_family(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-}
-
 fn allow_list(config: &Config) -> Result<AllowList, String> {
     let text = config.allow_list(|path| std::fs::read_to_string(path)).map_err(|error| {
         let path = config.link_allowed_register_keys_file.clone().unwrap_or_default();
@@ -426,7 +428,15 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
     Ok(AllowList::parse([text.as_str()]))
 }
 
-fn settings(config: &Config, pair: &PairConfig) -> Settings {
+/// How many descriptors each shard may have: all that the limit allows where it gets a table of its own.
+fn descriptors_of_a_shard(limit: u64, shards: u16) -> u64 {
+    // Asked of a thread that ends at once: a table that was made private stays so.
+    let tried = thread::spawn(|| process::can_have_own_table());
+    if tried.join().unwrap_or(false) { limit } else { limit / u64::from(shards.max(1)) }
+}
+
+fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
+    let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
     Settings {
         handshake_timeout: config.handshake_timeout,
         manners: Kind::ALL.map(|kind| match kind {
@@ -438,6 +448,7 @@ fn settings(config: &Config, pair: &PairConfig) -> Settings {
         outbox_bytes_max: config.outbox_budget,
         message_bytes_max: config.message_budget,
         connections_max: config.max_connections as usize,
+        shard_connections_max: usize::try_from(descriptors - reserve).unwrap_or(usize::MAX),
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
@@ -445,23 +456,12 @@ fn settings(config: &Config, pair: &PairConfig) -> Settings {
     }
 }
 
-fn listen_options(config: &Config) -> ListenOptions {
-    let keep_alive = KeepAlive {
-        idle: config.tcp_keepalive_idle,
-        interval: config.tcp_keepalive_interval,
-        count: config.tcp_keepalive_count,
-    };
-    ListenOptions {
-        receive_buffer_bytes: (config.receive_buffer > 0).then_some(config.receive_buffer),
-        send_buffer_bytes: (config.send_buffer > 0).then_some(config.send_buffer),
-        keep_alive: (!config.tcp_keepalive_idle.is_zero()).then_some(keep_alive),
-        user_timeout: (!config.tcp_user_timeout.is_zero()).then_some(config.tcp_user_timeout),
-    }
-}
-
-fn default_shards() -> u16 {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    u16::try_from(cores).unwrap_or(u16::MAX).min(crate::limits::SHARDS_MAX as u16)
+/// How many shards there will be.
+pub fn shards(config: &Config) -> u16 {
+    config.shards.unwrap_or_else(|| {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        u16::try_from(cores).unwrap_or(u16::MAX).min(crate::limits::SHARDS_MAX as u16)
+    })
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
@@ -489,6 +489,10 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Descriptors of a shard that accepting leaves free: for its own (a few), for pipes, and for connections that
+/// move there, which would otherwise be lost on arrival.
+const DESCRIPTORS_RESERVED: u64 = 2 * PIPES_MAX as u64 + 128;
 
 /// Pipes of a shard for splicing, each two descriptors and up to 1 MiB of kernel memory while it is full.
 const PIPES_MAX: u32 = 64;

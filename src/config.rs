@@ -39,6 +39,20 @@ use settings::{ConfigFile, Row, Settings};
 pub enum Outcome {
     /// Run the relay.
     Run(Box<Config>),
+    /// Check the machine; `json` says how to report.
+    Doctor {
+        /// What to check it against.
+        config: Box<Config>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Ask a running relay.
+    Health {
+        /// The relay's options.
+        config: Box<Config>,
+        /// What to ask for.
+        path: &'static str,
+    },
     /// Print this to standard output and exit with 0: the help, the version, the effective configuration.
     Print(String),
 }
@@ -101,6 +115,7 @@ impl Config {
             }
             Err(error) => return Err(ConfigError::Usage(error.render().to_string())),
         };
+        let (task, matches) = matches.subcommand().unwrap_or(("run", &matches));
         let flags: HashMap<_, _> = rows
             .iter()
             .filter_map(|row| {
@@ -119,10 +134,14 @@ impl Config {
         settle_listen(&rows, &mut settings)?;
         let config = Config::read(&settings)?;
         config.check(&settings, read_file)?;
-        Ok(if matches.get_flag("print-config") {
-            Outcome::Print(render::print(&rows, &settings, &config))
-        } else {
-            Outcome::Run(Box::new(config))
+        Ok(match task {
+            "doctor" => Outcome::Doctor { config: Box::new(config), json: matches.get_flag("json") },
+            "health" => {
+                let path = if matches.get_flag("ready") { "/ready" } else { "/health" };
+                Outcome::Health { config: Box::new(config), path }
+            }
+            _ if matches.get_flag("print-config") => Outcome::Print(render::print(&rows, &settings, &config)),
+            _ => Outcome::Run(Box::new(config)),
         })
     }
 

@@ -44,8 +44,10 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod dialect;
+pub mod doctor;
 #[allow(unsafe_code)]
 pub mod driver;
+pub mod health;
 pub mod id;
 pub mod limits;
 pub mod logs;
@@ -54,5 +56,7 @@ pub mod proto;
 pub mod reason;
 pub mod shard;
 pub mod sim;
+pub mod systemd;
+pub mod tables;
 pub mod time;
 pub mod timers;

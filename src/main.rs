@@ -1,25 +1,43 @@
-//! The `longsplice` binary: arguments, then boot.
+//! The `longsplice` binary: arguments, then boot, or one of the questions that it answers instead.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
 use longsplice::{
     boot,
     config::{Config, ConfigError, Outcome},
-    logs,
+    doctor::{self, Verdict},
+    driver::process,
+    health, logs,
+    systemd::{self, Manager},
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = process::take_environment(systemd::VARIABLES);
     let config = match Config::load(std::env::args_os(), &environment, |path| std::fs::read_to_string(path)) {
         Ok(Outcome::Run(config)) => config,
         Ok(Outcome::Print(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
+        }
+        Ok(Outcome::Doctor { config, json }) => {
+            let report = doctor::examine(&config);
+            print!("{}", if json { report.json() } else { report.table() });
+            return if report.verdict() == Verdict::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+        Ok(Outcome::Health { config, path }) => {
+            return match health::ask(&config, path) {
+                Ok(text) => {
+                    println!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("longsplice: {error}");
+                    ExitCode::FAILURE
+                }
+            };
         }
         Err(error) => {
             eprintln!("longsplice: {error}");
@@ -27,7 +45,8 @@ fn main() -> ExitCode {
         }
     };
     logs::start(config.log_format, &config.log_level);
-    match boot::run(&config) {
+    let run = || boot::run(&config, &Manager::new(&environment, std::process::id())?);
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("longsplice: not started: {error}");

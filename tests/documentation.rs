@@ -45,7 +45,9 @@ fn every_option_that_a_document_names_exists() {
         "config",
         "print-config",
         "help",
-        "version", // not in the table
+        "version",
+        "json",
+        "ready", // not in the table
         "release",
         "workspace",
         "bin",
@@ -55,7 +57,14 @@ fn every_option_that_a_document_names_exists() {
         "ulimit",
         "publish",
         "rm",
-        "from", // docker's
+        "from",
+        "env",
+        "network",
+        "stop-timeout",
+        "interval",
+        "timeout",
+        "start-period",
+        "retries", // docker's
     ];
     for name in ["README.md", "docs/OPERATIONS.md", "docs/MIGRATING.md", "CHANGELOG.md", "Dockerfile"] {
         let text = read(name);
@@ -80,7 +89,7 @@ fn every_option_that_a_document_names_exists() {
 
 #[test]
 fn every_link_between_documents_leads_somewhere() {
-    for name in ["README.md", "docs/OPERATIONS.md", "docs/MIGRATING.md", "CHANGELOG.md"] {
+    for name in ["README.md", "docs/OPERATIONS.md", "docs/MIGRATING.md", "CHANGELOG.md", "tuning/README.md"] {
         let text = read(name);
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split(')').next().expect("a split has a first part");

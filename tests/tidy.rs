@@ -17,12 +17,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("reason", &[]),
     ("limits", &[]),
-    ("timers", &["dialect", "id", "limits", "time"]),
+    ("tables", &[]),
+    ("timers", &["dialect", "id", "limits", "tables", "time"]),
     ("pacing", &["limits", "time"]),
     ("proto", &["driver::HEADROOM", "limits", "reason"]),
-    ("dialect", &["admission", "id", "limits", "pacing", "proto", "reason", "time", "timers"]),
+    ("dialect", &["admission", "id", "limits", "pacing", "proto", "reason", "tables", "time", "timers"]),
     ("admission", &["dialect", "limits", "reason", "time"]),
-    ("driver", &["id", "limits", "time"]),
+    ("driver", &["id", "limits", "tables", "time"]),
     ("logs", &["config"]),
     ("config", &["dialect", "driver", "limits", "logs", "pacing"]),
     ("admin", &["dialect", "driver", "limits", "reason"]),
@@ -41,17 +42,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "pacing",
             "proto",
             "reason",
+            "tables",
             "time",
             "timers",
         ],
     ),
+    ("systemd", &[]),
+    ("health", &["config"]),
+    ("doctor", &["boot", "config", "driver", "limits"]),
     ("boot", &["*"]),
     ("sim", &["*"]),
 ];
 
 /// Modules that are functions of their arguments: no socket, no clock, no lock, no thread, no randomness but
 /// what they are given.
-const PURE: &[&str] = &["id", "time", "reason", "limits", "timers", "pacing", "proto", "dialect"];
+const PURE: &[&str] = &["id", "time", "reason", "limits", "tables", "timers", "pacing", "proto", "dialect"];
 
 /// What of the standard library a pure module may not name. (`std::net` is there for its address types.)
 const IMPURE_STD: &[&str] = &[

@@ -27,12 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn moving(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("move to another shard and back");
     group.sample_size(10);
-    group
-        .bench_function("epoll", |bencher| bencher.iter_custom(|moves| there_and_back::<EpollDriver>(moves)));
+    group.bench_function("epoll", |bencher| bencher.iter_custom(there_and_back::<EpollDriver>));
     if longsplice::driver::choose(longsplice::driver::Choice::IoUring).is_ok() {
-        group.bench_function("io-uring", |bencher| {
-            bencher.iter_custom(|moves| there_and_back::<UringDriver>(moves))
-        });
+        group.bench_function("io-uring", |bencher| bencher.iter_custom(there_and_back::<UringDriver>));
     }
 }
 
@@ -133,6 +130,7 @@ fn shard<D: Make>(ends: EndNumbers) -> (D, SocketAddr) {
         pool: PoolOptions::default(),
         pipes_max: 0,
         connections_max: 16,
+        park_after: Duration::ZERO,
     };
     (D::make(setup).expect("the driver starts"), address)
 }

@@ -26,6 +26,7 @@ criterion_group! {
         frames::headers,
         frames::translating,
         pacing::charging,
+        pacing::waiting,
         pairing::routing,
         timers::wheel,
         registry::addresses,

@@ -73,6 +73,15 @@ impl Subject {
         matches!(self, Self::Copy | Self::Splice)
     }
 
+    /// How much longer than others it has to run before it is as fast as it gets.
+    pub fn warm_ups(self) -> u32 {
+        match self {
+            // Compiles what has turned out to run often.
+            Self::Node => 5,
+            _ => 1,
+        }
+    }
+
     /// What starts it on a port of its choice, said on standard error.
     pub fn command(self) -> io::Result<Command> {
         match self {

@@ -33,7 +33,7 @@ pub struct Sizes {
     pub idle_links: usize,
     /// `SO_SNDBUF` of the streaming clients, where it is capped.
     pub send_buffer: usize,
-    /// Loaded before the measured span.
+    /// Loaded before the measured span, as often as the subject needs it.
     pub warm_up: Duration,
     /// The measured span.
     pub span: Duration,
@@ -143,6 +143,7 @@ impl Workload {
 
     /// Starts a server, loads it, measures it, kills it.
     pub fn measure(self, subject: Subject, cores: Cores, sizes: &Sizes) -> Result<Reading, String> {
+        let sizes = &Sizes { warm_up: sizes.warm_up * subject.warm_ups(), ..sizes.clone() };
         let server = Server::start(subject, cores)?;
         let meter = Meter::new(server.pid(), cores.server)?;
         let reading = match self {

@@ -10,7 +10,8 @@ use crate::{
     compare::SidesArgs,
     file,
     report::output::OutputArgs,
-    scenario::{Kind, Scenario, Settings},
+    scenario::{Kind, Scenario},
+    settings::Settings,
     target::Target,
 };
 

@@ -12,7 +12,10 @@ use std::{fs, path::Path};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::scenario::{Kind, Scenario, Settings};
+use crate::{
+    scenario::{Kind, Scenario},
+    settings::Settings,
+};
 
 /// Reads the scenarios of a file. `given` are settings of the command line, which win over the file's.
 pub fn read(path: &Path, given: &Settings) -> Result<Vec<Scenario>, String> {

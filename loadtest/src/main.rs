@@ -14,12 +14,14 @@ mod engine;
 mod file;
 mod machine;
 mod meter;
+mod mix;
 mod plan;
 mod progress;
 mod relay_process;
 mod report;
 mod run;
 mod scenario;
+mod settings;
 mod sizes;
 mod target;
 
@@ -31,6 +33,7 @@ use longsplice::driver::process::{self, Signals};
 use crate::{
     bench::Bench,
     cli::{Cli, Command, CompareArgs, LoadArgs},
+    compare::Rounds,
     report::{facts::Verdict, output::assemble},
     scenario::Scenario,
 };
@@ -75,9 +78,9 @@ fn run_all(arguments: &LoadArgs, scenarios: &[Scenario]) -> Result<bool, Failure
     let (mut relays, mut runs, mut failure) = (Vec::new(), Vec::new(), None);
     for scenario in scenarios {
         // One that is started is started anew for each scenario, so that none inherits another's memory.
-        let run = bench.place(&choice).and_then(|mut relay| {
+        let run = bench.place(&choice).map_err(Failure::Usage).and_then(|mut relay| {
             relays.push(relay.description());
-            bench.run(&mut relay, scenario, &scenario.name, &signals)
+            bench.run(&mut relay, scenario, &scenario.name, &signals).map_err(Failure::Run)
         });
         match run {
             Ok(run) => runs.push(run),
@@ -98,7 +101,7 @@ fn run_all(arguments: &LoadArgs, scenarios: &[Scenario]) -> Result<bool, Failure
         arguments.output.deliver(&report).map_err(Failure::Run)?;
     }
     match failure {
-        Some(error) => Err(Failure::Run(error)),
+        Some(failure) => Err(failure),
         None => Ok(passed),
     }
 }
@@ -110,13 +113,15 @@ fn compare(arguments: &CompareArgs) -> Result<bool, Failure> {
     let (signals, started) = begin()?;
     let bench = Bench::new(&arguments.cores, arguments.output.progress()).map_err(Failure::Usage)?;
     let sides = arguments.sides.choices();
-    let (relays, runs) =
-        compare::run(&bench, &sides, &scenarios, arguments.sides.rounds, &signals).map_err(Failure::Run)?;
+    let Rounds { relays, runs, failure } =
+        compare::run(&bench, &sides, &scenarios, arguments.sides.rounds, &signals);
     let passed = Verdict::of_all(&runs) != Verdict::Failed;
-    let cores = arguments.cores.generator_cores.as_ref().map(ToString::to_string);
-    let report = assemble(started, cores, relays, runs);
-    arguments.output.deliver(&report).map_err(Failure::Run)?;
-    Ok(passed)
+    if !runs.is_empty() {
+        let cores = arguments.cores.generator_cores.as_ref().map(ToString::to_string);
+        let report = assemble(started, cores, relays, runs);
+        arguments.output.deliver(&report).map_err(Failure::Run)?;
+    }
+    failure.map_or(Ok(passed), Err)
 }
 
 /// What comes before the first thread.

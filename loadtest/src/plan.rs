@@ -104,7 +104,7 @@ impl Sources {
         let sockets =
             2 * u64::from(scenario.links) + u64::from(scenario.links.div_ceil(scenario.links_per_host));
         let is_churn = scenario.kind == Kind::Churn;
-        let is_loopback = target.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let is_loopback = matches!(target.address.ip(), IpAddr::V4(address) if address.is_loopback());
         let needed = sockets > u64::from(CONNECTIONS_PER_SOURCE) || is_churn;
         // Sessions that come and go leave their ports unusable for a while.
         let least = if is_churn { CHURN_SOURCES } else { 1 };
@@ -131,14 +131,15 @@ impl Sources {
 
 /// Beside connections: standard streams, the epoll set, what the program opened before it began.
 const DESCRIPTORS_RESERVED: u64 = 64;
-/// Below the 28,232 ports that Linux gives by default.
-const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// Well below half of the 28,232 ports that Linux gives by default: it looks for a free one among the even ones first,
+/// and the fuller they are the longer.
+const CONNECTIONS_PER_SOURCE: u32 = 10_000;
 const CHURN_SOURCES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Settings;
+    use crate::settings::Settings;
 
     fn plan(links: u32, threads: u32, descriptors: u64, target: &str) -> Plan {
         let settings = Settings { links: Some(links), threads: Some(threads), ..Settings::default() };
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn one_table_may_hold_all_and_need_many_addresses() {
         let plan = plan(100_000, 1, 1_000_000, "ws://127.0.0.1:8080");
-        assert_eq!((plan.threads(), plan.parts[0].sources.len()), (1, 11));
+        assert_eq!((plan.threads(), plan.parts[0].sources.len()), (1, 21));
         assert!(!plan.needs_own_tables);
     }
 

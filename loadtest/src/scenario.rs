@@ -1,11 +1,15 @@
 //! What a run does: the kind of load and its settings, from the command line or a file.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::sizes::{Bytes, Sizes};
+use crate::{
+    mix::Mix,
+    settings::Settings,
+    sizes::{Bytes, Sizes},
+};
 
 /// The kinds of load. The names are the subcommands and the `kind` in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -84,10 +88,6 @@ pub enum Verify {
     Off,
 }
 
-/// The weights of a mixed load, in the order of the links they are dealt out to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mix(pub Vec<(Pattern, u32)>);
-
 /// A load, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -120,94 +120,6 @@ pub struct Scenario {
     pub receive_buffer: Option<u32>,
     /// Where connections come from. Empty: the program's choice.
     pub sources: Vec<IpAddr>,
-}
-
-/// The settings of a scenario as they are given: those that are not take the kind's default.
-#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-#[command(next_help_heading = "Load")]
-pub struct Settings {
-    /// Links, each of two sockets. [default: 100; hold: 10000; stream, duplex, paced: 16]
-    #[arg(long, value_name = "N")]
-    pub links: Option<u32>,
-    /// Length of the measured part, once all links are up. [default: 10; hold: 60]
-    #[arg(long, value_name = "SECONDS")]
-    pub seconds: Option<f64>,
-    /// Traffic before the measured part, in which what is started or saved up wears off. [default: 0; paced: 3]
-    #[arg(long, value_name = "SECONDS")]
-    pub warmup: Option<f64>,
-    /// Bytes of a message: one size (128, 64KiB), a range (64..4096), or sizes with weights (128:9,4KiB:1).
-    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB]
-    #[arg(long, value_name = "SIZES")]
-    pub size: Option<Sizes>,
-    /// Messages a second of each link that sends by the clock (rate, mixed). [default: 10]
-    #[arg(long, value_name = "PER_SECOND")]
-    pub rate: Option<f64>,
-    /// What a mixed load is made of: patterns with weights. [default: hold:60,pingpong:20,rate:18,stream:2]
-    #[arg(long, value_name = "WEIGHTS")]
-    pub mix: Option<Mix>,
-    /// How clients mask. [default: random]
-    #[arg(long, value_enum)]
-    pub mask: Option<Mask>,
-    /// How much of what arrives is compared, beside the stamp and the length of each message. [default: sampled]
-    #[arg(long, value_enum)]
-    pub verify: Option<Verify>,
-    /// Determines keys, masks, sizes and payloads. [default: 1]
-    #[arg(long, value_name = "NUMBER")]
-    pub seed: Option<u64>,
-    /// Threads. More are started where one may not hold enough descriptors. [default: half the cores for a relay on
-    /// this machine, else all]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u32>,
-    /// Links that share one host, its key and its control socket. [default: 100]
-    #[arg(long, value_name = "N")]
-    pub links_per_host: Option<u32>,
-    /// Links brought up a second; 0 is as fast as handshakes complete. [default: 0]
-    #[arg(long, value_name = "PER_SECOND")]
-    pub ramp: Option<f64>,
-    /// Handshakes in progress at once. [default: 128]
-    #[arg(long, value_name = "N")]
-    pub handshakes: Option<u32>,
-    /// How long a handshake, or what is still under way at the end, may go without progress. [default: 20]
-    #[arg(long, value_name = "SECONDS")]
-    pub patience: Option<f64>,
-    /// SO_SNDBUF of relayed sockets; 0 leaves it to the kernel. Streams measure two different things with and without a
-    /// cap (README). [default: 128KiB for stream, duplex, paced and mixed, else 0]
-    #[arg(long, value_name = "BYTES")]
-    pub send_buffer: Option<Bytes>,
-    /// SO_RCVBUF of relayed sockets; 0 leaves it to the kernel. [default: 0]
-    #[arg(long, value_name = "BYTES")]
-    pub receive_buffer: Option<Bytes>,
-    /// Address to connect from; repeat it for several. [default: 127.0.0.1 and up, one for every 20,000 connections to
-    /// a relay on this machine; else the kernel's choice]
-    #[arg(long, value_name = "IP")]
-    pub source_address: Option<Vec<IpAddr>>,
-}
-
-impl Settings {
-    /// These settings, with those of `other` where it has any.
-    pub fn overridden_by(self, other: &Settings) -> Settings {
-        let other = other.clone();
-        Settings {
-            links: other.links.or(self.links),
-            seconds: other.seconds.or(self.seconds),
-            warmup: other.warmup.or(self.warmup),
-            size: other.size.or(self.size),
-            rate: other.rate.or(self.rate),
-            mix: other.mix.or(self.mix),
-            mask: other.mask.or(self.mask),
-            verify: other.verify.or(self.verify),
-            seed: other.seed.or(self.seed),
-            threads: other.threads.or(self.threads),
-            links_per_host: other.links_per_host.or(self.links_per_host),
-            ramp: other.ramp.or(self.ramp),
-            handshakes: other.handshakes.or(self.handshakes),
-            patience: other.patience.or(self.patience),
-            send_buffer: other.send_buffer.or(self.send_buffer),
-            receive_buffer: other.receive_buffer.or(self.receive_buffer),
-            source_address: other.source_address.or(self.source_address),
-        }
-    }
 }
 
 impl Scenario {
@@ -330,6 +242,10 @@ impl Scenario {
             ("send-buffer".to_owned(), bytes(self.send_buffer)),
             ("receive-buffer".to_owned(), bytes(self.receive_buffer)),
         ]);
+        if !self.sources.is_empty() {
+            let sources: Vec<String> = self.sources.iter().map(IpAddr::to_string).collect();
+            all.insert("source-address".to_owned(), sources.join(", "));
+        }
         if matches!(self.kind, Kind::Rate | Kind::Mixed) {
             all.insert("rate".to_owned(), self.rate.to_string());
         }
@@ -337,57 +253,6 @@ impl Scenario {
             all.insert("mix".to_owned(), self.mix.to_string());
         }
         all
-    }
-}
-
-impl Mix {
-    /// Deals the patterns out so that every run of links of the weights' sum holds each by its weight.
-    fn pattern(&self, link: u32) -> Pattern {
-        let total: u32 = self.0.iter().map(|(_, weight)| weight).sum();
-        let mut place = link % total;
-        for (pattern, weight) in &self.0 {
-            if place < *weight {
-                return *pattern;
-            }
-            place -= weight;
-        }
-        unreachable!("the place is below the weights' sum")
-    }
-}
-
-impl FromStr for Mix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Mix, String> {
-        let mut mix = Vec::new();
-        for part in text.split(',') {
-            let (name, weight) = part
-                .trim()
-                .split_once(':')
-                .ok_or_else(|| format!("{part}: a pattern wants its weight, as in stream:2"))?;
-            let known = PATTERNS.iter().find(|(known, _)| *known == name);
-            let (_, pattern) = known
-                .ok_or_else(|| format!("{name}: a mix is made of pingpong, rate, stream, duplex and hold"))?;
-            let weight = weight.parse().ok().filter(|weight| (1..=10_000).contains(weight));
-            mix.push((*pattern, weight.ok_or_else(|| format!("{part}: a weight is 1 to 10000"))?));
-        }
-        Ok(Mix(mix))
-    }
-}
-
-impl fmt::Display for Mix {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (pattern, weight)) in self.0.iter().enumerate() {
-            let name = PATTERNS.iter().find(|(_, known)| known == pattern).map_or("", |(name, _)| name);
-            write!(out, "{}{name}:{weight}", if index == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Deserialize<'de> for Mix {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Mix, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -405,12 +270,5 @@ fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
     }
 }
 
-const PATTERNS: [(&str, Pattern); 5] = [
-    ("pingpong", Pattern::Pingpong),
-    ("rate", Pattern::Rate),
-    ("stream", Pattern::Stream),
-    ("duplex", Pattern::Duplex),
-    ("hold", Pattern::Idle),
-];
 const DEFAULT_MIX: &str = "hold:60,pingpong:20,rate:18,stream:2";
 const BUFFER_MAX: u64 = 1 << 30;

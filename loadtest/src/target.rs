@@ -7,8 +7,6 @@ use tungstenite::http::Uri;
 /// A Link relay's endpoint.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// As it was given.
-    pub url: String,
     /// Where to connect to.
     pub address: SocketAddr,
     /// The `Host` header of upgrades.
@@ -54,7 +52,7 @@ impl Target {
         };
         let host = authority.as_str().to_owned();
         let origin = origin.unwrap_or(&host).trim().to_lowercase();
-        Ok(Target { url: url.to_owned(), address: *address, host, path, origin })
+        Ok(Target { address: *address, host, path, origin })
     }
 }
 

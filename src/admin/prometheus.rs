@@ -274,6 +274,15 @@ const METRICS: &[Metric] = &[
         "Control sockets closed because they did not read their own notices.",
         |lines, shard| lines.add(shard.notices_dropped),
     ),
+    gauge("longsplice_parked", "Quiet connections without a receive in the kernel.", |lines, shard| {
+        lines.add(shard.driver.parked);
+    }),
+    counter("longsplice_parked_total", "Times that a quiet connection was parked.", |lines, shard| {
+        lines.add(shard.driver.parked_total);
+    }),
+    counter("longsplice_parked_woken_total", "Times that a parked connection had bytes.", |lines, shard| {
+        lines.add(shard.driver.woken_total);
+    }),
     counter("longsplice_completions_total", "Completions taken from the driver.", |lines, shard| {
         lines.add(shard.completions)
     }),

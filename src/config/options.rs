@@ -104,6 +104,11 @@ options! {
         /// Size of a receive buffer.
         recv_buffer_size: usize = "16KiB", Bytes { min: 8 << 10, max: 1 << 20, zero: None, power_of_two: true },
             flag "recv-buffer-size", env &[&[Env::named("LONGSPLICE_RECV_BUFFER_SIZE")]];
+        /// Quiet time after which, and before twice which, io_uring gives up a connection's receive and watches
+        /// for its next bytes in a set that is cheaper in kernel memory. Should be well below ping-interval.
+        park_after: Duration = "10s",
+            Span { min: Duration::from_millis(100), max: Duration::from_millis(HOUR_MS), zero: Some("never") },
+            flag "park-after", env &[&[Env::named("LONGSPLICE_PARK_AFTER")]];
         /// Memory of a shard for bytes that slow peers have not taken yet. When it is used up, nothing is
         /// read for slow peers until some is taken.
         outbox_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
@@ -113,7 +118,7 @@ options! {
         message_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "message-budget", env &[&[Env::named("LONGSPLICE_MESSAGE_BUDGET")]];
         /// Rest of an unmasked frame from which on it is moved by splice(2) inside the kernel.
-        splice_min: usize = "1MiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
+        splice_min: usize = "256KiB", Bytes { min: 64 << 10, max: 16 << 20, zero: Some("never"), power_of_two: false },
             flag "splice-min", env &[&[Env::named("LONGSPLICE_SPLICE_MIN")]];
     }
     "Limits" {

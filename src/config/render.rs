@@ -19,7 +19,8 @@ pub(super) fn command(rows: &[Row]) -> Command {
         .help(format!(
             "A TOML file with options; keys are the flags' names without dashes in front [env: {CONFIG_ENV}]"
         ))
-        .help_heading("Configuration");
+        .help_heading("Configuration")
+        .global(true);
     let print = Arg::new("print-config")
         .long("print-config")
         .action(ArgAction::SetTrue)
@@ -34,8 +35,30 @@ pub(super) fn command(rows: &[Row]) -> Command {
              An empty environment variable counts as unset.",
         )
         .max_term_width(110)
+        .subcommand(
+            Command::new("doctor")
+                .about("Check this machine against what the options ask for, changing nothing")
+                .long_about(
+                    "Checks this machine against what the options ask for, changing nothing. Give it the options, the \
+                     environment and the user of the relay. Exits with 0, or with 1 if a check fails.",
+                )
+                .arg(switch("json", "Print one JSON object instead of a table")),
+        )
+        .subcommand(
+            Command::new("health")
+                .about("Ask the relay that runs with these options whether it is well")
+                .long_about(
+                    "Asks the relay that runs with these options for /health. Exits with 0, or with 1 if it does not \
+                     answer 200 within seconds.",
+                )
+                .arg(switch("ready", "Ask for /ready instead: whether it takes new connections")),
+        )
         .args([config, print])
         .args(rows.iter().map(argument))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 /// The effective options as TOML, each with its source; reads back as the same configuration.
@@ -85,7 +108,8 @@ fn argument(row: &Row) -> Arg {
         .value_name(row.hint)
         .help(format!("{} {default}[env: {}]", row.doc, names.join(", ")))
         .long_help(format!("{}\n\nTakes {}.\n{default}[env: {}]", row.doc, row.takes, names.join(", ")))
-        .help_heading(row.group);
+        .help_heading(row.group)
+        .global(true);
     if row.is_switch {
         argument.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else if row.is_list {

@@ -56,7 +56,7 @@ fn the_defaults_are_those_of_the_contracts() {
     assert_eq!(config.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.drain_delay, Duration::ZERO);
     assert_eq!((config.driver, config.shards, config.pin), (driver::Choice::Auto, None, false));
-    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 1 << 20));
+    assert_eq!((config.recv_buffers, config.recv_buffer_size, config.splice_min), (64, 16_384, 256 << 10));
     assert_eq!((config.stats, config.admin_listen), (StatsAccess::Public, None));
 }
 
@@ -130,6 +130,7 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "recv-buffers" => ("128", "128"),
         "recv-buffer-size" => ("32768", r#""32KiB""#),
         "outbox-budget" | "message-budget" => ("1GiB", r#""1GiB""#),
+        "park-after" => ("0", r#""0s""#),
         "splice-min" => ("0", r#""0""#),
         "max-connections" | "max-connections-per-ip" => ("7", "7"),
         "handshake-timeout" | "role-timeout" | "drain-delay" => ("1500ms", r#""1500ms""#),

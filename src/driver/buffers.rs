@@ -17,13 +17,13 @@ use super::{Chunk, HEADROOM};
 pub struct PoolOptions {
     /// Buffers, rounded up to a power of two, at most 32768. The epoll driver needs one and ignores this.
     pub buffers: u32,
-    /// Bytes of each. The epoll driver reads into at least 64 KiB, so that a frame of that size costs about
-    /// one system call.
+    /// Bytes of each. The epoll driver reads into at least 256 KiB: its one buffer stays in the cache, and what is
+    /// read at once leaves at once.
     pub buffer_bytes: u32,
 }
 
 /// Least that the epoll driver offers to a read.
-pub(super) const EPOLL_BUFFER_BYTES: u32 = 64 * 1024;
+pub(super) const EPOLL_BUFFER_BYTES: u32 = 256 * 1024;
 
 impl Default for PoolOptions {
     /// About 1 MiB: it stays in the second-level cache, which measured 30 % cheaper than 4 MiB.
@@ -65,6 +65,11 @@ impl Pool {
         // SAFETY: the layout's size is not zero: there is at least one buffer of at least 4096 bytes.
         let memory = unsafe { alloc_zeroed(layout) };
         let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        // The pool is a fixed cost, paid here instead of by the first messages. Where the kernel does not know
+        // the advice (before Linux 5.14), those pay.
+        // SAFETY: the range is our own allocation, page-aligned at its start; populating leaves its bytes as
+        // they are.
+        unsafe { libc::madvise(memory.as_ptr().cast(), layout.size(), libc::MADV_POPULATE_WRITE) };
         Pool {
             memory,
             layout,

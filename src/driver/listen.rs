@@ -4,19 +4,24 @@
 //! connections over them. A second process could join them in silence, so [`claim`] first binds without that
 //! option. What is set on a listener (`TCP_NODELAY`, buffer sizes, keep-alive, timeout) its connections
 //! inherit.
+//!
+//! A service manager may hand over sockets that already listen. Their queue must outlive this process, so the shards
+//! share each of them instead: see [`Inherited`].
 
 use std::{
     io,
     marker::PhantomData,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-/// Connections that wait to be accepted. `net.core.somaxconn` (4096 by default) may lower it.
-const BACKLOG: i32 = 4096;
+use super::table::Private;
+
+/// Connections that wait to be accepted, for each listener. `net.core.somaxconn` (4096 by default) may lower it.
+pub const BACKLOG: i32 = 4096;
 
 /// What every accepted connection inherits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub struct KeepAlive {
 pub struct Listener {
     socket: OwnedFd,
     address: SocketAddr,
+    shared: bool,
     /// A descriptor number means nothing in another thread's table.
     not_send: PhantomData<*const ()>,
 }
@@ -55,6 +61,12 @@ impl Listener {
     /// The address it is bound to, with the port that the kernel chose where 0 was asked.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether the other shards, and the process after this one, accept from the same queue: then only one shard
+    /// should be woken for a connection, and what is in the queue at the end is not ours to take.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
     }
 }
 
@@ -82,9 +94,71 @@ pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener
     listen(address, options).map_err(|error| naming(&address, &error))
 }
 
+/// A listening socket that was open when the process began: its number in the main thread's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    number: RawFd,
+    address: SocketAddr,
+}
+
+impl Inherited {
+    /// Checks that descriptor `number` is a listening TCP socket, and sets on it what its connections are to inherit.
+    /// For the main thread, before it starts others.
+    ///
+    /// Errors: it is something else; an option is refused.
+    pub fn check(number: RawFd, options: &ListenOptions) -> io::Result<Inherited> {
+        // SAFETY: F_GETFD only reads the table.
+        if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+            return Err(io::Error::other(format!("descriptor {number} is not open")));
+        }
+        // SAFETY: open, and nothing in the process closes what it was started with.
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
+        let socket = SockRef::from(&socket);
+        let other = || io::Error::other(format!("descriptor {number} is not a listening TCP socket"));
+        if !socket.is_listener().map_err(|_| other())? || socket.protocol()? != Some(Protocol::TCP) {
+            return Err(other());
+        }
+        let address = socket.local_addr()?.as_socket().ok_or_else(other)?;
+        socket.set_cloexec(true)?;
+        set_options(&socket, options)?;
+        Ok(Inherited { number, address })
+    }
+
+    /// The address it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn number(&self) -> RawFd {
+        self.number
+    }
+
+    /// Owns it in a shard's thread: by its number in a private table that kept it ([`super::post::EndNumbers::enter`]),
+    /// by a duplicate in the shared one.
+    pub fn enter(&self, private: Private) -> io::Result<Listener> {
+        let socket = if private == Private::Yes {
+            // SAFETY: `enter` kept it open in this thread's new table, where nothing owns it.
+            unsafe { OwnedFd::from_raw_fd(self.number) }
+        } else {
+            // SAFETY: nothing closes it in the shared table.
+            unsafe { BorrowedFd::borrow_raw(self.number) }.try_clone_to_owned()?
+        };
+        Ok(Listener { socket, address: self.address, shared: true, not_send: PhantomData })
+    }
+}
+
 fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
     let socket = open(address)?;
     socket.set_reuse_port(true)?;
+    set_options(&socket, options)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket().expect("bound to an IP address above");
+    Ok(Listener { socket: socket.into(), address: bound, shared: false, not_send: PhantomData })
+}
+
+/// What every connection inherits from its listener.
+fn set_options(socket: &Socket, options: &ListenOptions) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(bytes) = options.receive_buffer_bytes {
@@ -100,10 +174,7 @@ fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<Listener> 
     if options.user_timeout.is_some() {
         socket.set_tcp_user_timeout(options.user_timeout)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket().expect("bound to an IP address above");
-    Ok(Listener { socket: socket.into(), address: bound, not_send: PhantomData })
+    Ok(())
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -137,6 +208,25 @@ mod tests {
         let address = first.address();
         drop((first, second));
         claim(address).unwrap();
+    }
+
+    #[test]
+    fn only_listening_tcp_sockets_are_inherited() {
+        use std::os::fd::AsRawFd;
+
+        let listening = bind("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+        let found = Inherited::check(listening.as_fd().as_raw_fd(), &ListenOptions::default()).unwrap();
+        assert_eq!(found.address(), listening.address());
+        let shared = found.enter(Private::Refused(0)).unwrap();
+        assert!(shared.is_shared() && !listening.is_shared());
+
+        let connected = std::net::TcpStream::connect(listening.address()).unwrap();
+        let local = std::os::unix::net::UnixListener::bind("").unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for number in [connected.as_raw_fd(), local.as_raw_fd(), file.as_raw_fd(), 1_000_000] {
+            let error = Inherited::check(number, &ListenOptions::default()).unwrap_err();
+            assert!(error.to_string().contains(&number.to_string()), "{error}");
+        }
     }
 
     #[test]

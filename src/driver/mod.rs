@@ -40,6 +40,7 @@ pub mod listen;
 mod outbox;
 mod pending;
 mod pipes;
+mod poller;
 pub mod post;
 pub mod process;
 mod slots;
@@ -48,8 +49,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod write;
 
-use std::{io, net::SocketAddr, ops::Range};
+use std::{io, net::SocketAddr, ops::Range, time::Duration};
 
 pub use self::{
     buffers::PoolOptions,
@@ -57,7 +59,7 @@ pub use self::{
     clock::Clock,
     epoll::EpollDriver,
     table::Private,
-    uring::UringDriver,
+    uring::{UringDriver, locked_bytes},
 };
 
 use crate::{
@@ -84,6 +86,9 @@ pub struct Setup {
     pub pipes_max: u32,
     /// Connections above which accepting fails (`ENFILE`). Connections that come by the post are not refused.
     pub connections_max: u32,
+    /// How long a connection is quiet before the io_uring driver parks it, and up to twice that; zero parks
+    /// none. The epoll driver has all of them in its set as it is.
+    pub park_after: Duration,
 }
 
 /// How a connection is read.
@@ -132,8 +137,8 @@ pub enum Completion {
         /// The errno.
         error: i32,
     },
-    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN` and the listeners are
-    /// closed.
+    /// After [`Driver::stop_accept`]: the accept queues were drained to `EAGAIN`, those that outlive this process
+    /// apart, and the listeners are closed.
     AcceptStopped,
     /// Bytes arrived.
     Received {
@@ -163,7 +168,8 @@ pub enum Completion {
         conn: ConnId,
     },
     /// The kernel took `bytes` more of what was queued on the connection. It may have taken none: whenever an
-    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left.
+    /// attempt begins a wait, that is told, with what [`Driver::queued`] says is left. Where more was queued meanwhile
+    /// that has not been offered to the kernel, the bytes may be told together with those.
     Sent {
         /// Which connection.
         conn: ConnId,
@@ -284,6 +290,12 @@ pub struct DriverCounters {
     pub stale: u64,
     /// Frames' bytes that went through a pipe instead of a buffer.
     pub spliced_bytes: u64,
+    /// Connections parked at the moment: quiet, and without a receive in flight.
+    pub parked: u64,
+    /// Times that a connection was parked.
+    pub parked_total: u64,
+    /// Times that a parked connection had something to read.
+    pub woken_total: u64,
 }
 
 /// One shard's sockets. See the contract at the head of this module.
@@ -356,8 +368,8 @@ pub trait Driver {
     /// Wakes another shard: it will see [`Completion::Woken`].
     fn wake(&mut self, shard: u16);
 
-    /// Stops accepting: drains the accept queues to `EAGAIN`, closes the listeners, then says
-    /// `AcceptStopped`.
+    /// Stops accepting: drains the accept queues to `EAGAIN` (but for inherited ones, whose connections wait for the
+    /// next process), closes the listeners, then says `AcceptStopped`.
     fn stop_accept(&mut self);
 
     /// Starts accepting: at first, and again after [`Completion::AcceptFailed`].

@@ -46,6 +46,8 @@ pub(super) struct Outbox {
     /// How many pieces at the front a send in flight covers: those neither grow nor move.
     flying: usize,
     flying_bytes: usize,
+    /// Bytes that the kernel took and the shard has not been told of.
+    pub(super) untold: usize,
     /// What that send says to the kernel where it covers several pieces. Kept for the next.
     message: Option<Box<Message>>,
 }
@@ -78,6 +80,16 @@ impl Outbox {
             }
             Piece::Buffer { .. } | Piece::Heap { .. } => Front::Bytes,
         })
+    }
+
+    /// Whether a pipe is anywhere in the queue.
+    pub(super) fn has_pipe(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Pipe { .. }))
+    }
+
+    /// Whether the piece behind the first `count` is a pipe.
+    pub(super) fn is_pipe_at(&self, count: usize) -> bool {
+        matches!(self.pieces.get(count), Some(Piece::Pipe { .. }))
     }
 
     /// The runs of memory at the front, up to the first pipe.
@@ -153,6 +165,7 @@ impl Memory {
     pub(super) fn recycle(&mut self, place: &mut Option<Box<Outbox>>) {
         if place.as_ref().is_some_and(|outbox| outbox.is_empty() && outbox.flying == 0) {
             let outbox = place.take().expect("looked at above");
+            debug_assert_eq!(outbox.untold, 0, "an emptied outbox has told everything");
             if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX {
                 self.spare_outboxes.push(outbox);
             }
@@ -262,7 +275,7 @@ impl Memory {
     /// Discards everything. Only while no send is in flight.
     pub(super) fn clear(&mut self, outbox: &mut Outbox) {
         debug_assert_eq!(outbox.flying, 0);
-        outbox.bytes = 0;
+        (outbox.bytes, outbox.untold) = (0, 0);
         while let Some(piece) = outbox.pieces.pop_front() {
             if let Piece::Heap { bytes, start } = &piece {
                 self.held_bytes -= bytes.len() - start;

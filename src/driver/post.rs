@@ -18,6 +18,7 @@ use std::{
 
 use super::{
     PostFull,
+    listen::Inherited,
     socket::{errno, is_not_now},
     table::{Private, make_private},
 };
@@ -105,14 +106,15 @@ impl Wakers {
 
 impl EndNumbers {
     /// The first thing a shard's thread does: gives the thread its own descriptor table, in which nothing is
-    /// open but standard input, output and error and the shard's ends of the post. Where the kernel refuses,
-    /// the thread shares the process's table (to be logged), and the ends are duplicates.
+    /// open but standard input, output and error, the shard's ends of the post and `inherited`. Where the kernel
+    /// refuses, the thread shares the process's table (to be logged), and the ends are duplicates.
     ///
     /// Errors: no descriptor is left for a duplicate; inherited descriptors cannot be closed (`close_range`,
     /// Linux 5.9).
-    pub fn enter(self) -> io::Result<(Private, Ends)> {
+    pub fn enter(self, inherited: &[Inherited]) -> io::Result<(Private, Ends)> {
         let mut keep = self.sending.to_vec();
         keep.push(self.receiving);
+        keep.extend(inherited.iter().map(Inherited::number));
         let private = make_private(&keep)?;
         Ok((private, self.adopt(private)?))
     }

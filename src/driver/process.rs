@@ -1,9 +1,10 @@
-//! What the process asks of the kernel beside sockets: signals, cores, pages, the limit on descriptors.
+//! What the process asks of the kernel beside sockets: signals, cores, pages, the limit on descriptors, the clock's
+//! state; and its environment, which is the process's too.
 //!
 //! Signals are blocked in every thread and taken by `sigtimedwait`, never by a handler: a handler runs on any
 //! thread, and the descriptor it would write to means something else in a shard's private table.
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{collections::BTreeMap, io, mem::MaybeUninit, time::Duration};
 
 use super::{Private, table};
 
@@ -96,6 +97,13 @@ pub fn avoid_huge_pages() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// Whether the calling thread may have a descriptor table of its own: by making it one. To be asked of a thread
+/// that does nothing else.
+pub fn can_have_own_table() -> bool {
+    // SAFETY: names no memory. The thread owns no descriptor, and keeps a copy of every other's until it ends.
+    unsafe { libc::unshare(libc::CLONE_FILES) == 0 }
+}
+
 /// Raises the soft limit on descriptors to the hard one; returns the limit that holds now.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -107,4 +115,51 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     // SAFETY: the value is initialised and outlives the call.
     let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0;
     Ok(if done { raised.rlim_cur } else { limit.rlim_cur })
+}
+
+/// The environment as text, `forgotten` taken out of the process's own copy, so that nothing started by it inherits
+/// them. For the main thread, before it starts others: with more than one thread nothing is taken out.
+pub fn take_environment(forgotten: &[&str]) -> BTreeMap<String, String> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1) {
+        for name in forgotten {
+            // SAFETY: there is no other thread that could read the environment meanwhile.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+    environment
+}
+
+/// The monotonic clock as the service manager reads it, in microseconds.
+pub fn monotonic_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000
+}
+
+/// The size of a page of memory.
+pub fn page_bytes() -> u64 {
+    // SAFETY: asks for a constant of the machine.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// Whether something keeps the wall clock right (adjtimex(2), `STA_UNSYNC`); `None` where the kernel does not say.
+pub fn clock_is_kept() -> Option<bool> {
+    // SAFETY: an all-zero timex asks without changing anything (`modes` is 0).
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel reads and writes one timex.
+    let state = unsafe { libc::adjtimex(&mut clock) };
+    (state >= 0).then_some(clock.status & libc::STA_UNSYNC == 0)
+}
+
+/// Whether a thread can have a descriptor table of its own here, and the errno if not. Asked of a thread that ends at
+/// once.
+pub fn private_tables() -> super::Private {
+    let asked = std::thread::Builder::new().spawn(|| super::table::make_private(&[]));
+    let refused = super::Private::Refused(libc::EAGAIN);
+    let Ok(thread) = asked else { return refused };
+    thread.join().ok().and_then(Result::ok).unwrap_or(refused)
 }

@@ -65,17 +65,29 @@ pub(super) fn receive_vectored(socket: BorrowedFd<'_>, into: &mut [IoSliceMut<'_
     retried(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })
 }
 
-/// Writes what fits, without waiting.
-pub(super) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+/// Writes what fits, without waiting. `more` promises that more is written at once, so that the kernel may keep the
+/// last segment back for it.
+pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    // SAFETY: the kernel reads at most `bytes.len()` bytes from `bytes`.
+    retried(|| unsafe {
+        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), send_flags(more))
+    })
+}
+
+/// Writes what fits of several runs, one after the other, without waiting. `more` as in [`send`].
+pub(super) fn send_vectored(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
     // SAFETY: all zeros is a valid msghdr: no address, no parts, no control data.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     // `IoSlice` has the layout of iovec (its documentation promises so); sendmsg only reads through the
     // pointer.
     message.msg_iov = parts.as_ptr().cast_mut().cast();
     message.msg_iovlen = parts.len() as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: `message` names `parts.len()` parts of live memory, which the kernel only reads.
-    retried(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+    retried(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, send_flags(more)) })
+}
+
+fn send_flags(more: bool) -> i32 {
+    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 }
 }
 
 /// Moves up to `bytes_max` bytes between a socket and a pipe, without waiting. The socket must be

@@ -6,12 +6,15 @@
 
 use std::time::Duration;
 
+use rand_chacha::rand_core::Rng;
+
 use super::{Shard, conn::Due, gather, home};
 use crate::{
     driver::Driver,
     id::ConnId,
     proto::ws::{Control, outbound},
     reason::Reason,
+    time::Time,
     timers::Alarm,
 };
 
@@ -44,6 +47,13 @@ impl<D: Driver> Shard<D> {
         let at = role_at.map_or(conn.ping_at, |role_at| conn.ping_at.min(role_at));
         let span = at.since(self.now.at);
         self.arm(id, Due::Alive, span);
+    }
+
+    /// When a connection that opens now is pinged first: at any time within the interval, so that those that
+    /// come together are not pinged together from then on.
+    pub(super) fn first_ping_at(&mut self, interval: Duration) -> Time {
+        let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+        self.now.at + Duration::from_micros(1 + self.random.next_u64() % interval_us.max(1))
     }
 
     /// The role is fixed.

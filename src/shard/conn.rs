@@ -13,6 +13,7 @@ use crate::{
     pacing::Leg,
     proto::ws::{Control, Gathered, Inbound},
     reason::Reason,
+    tables::Chunks,
     time::Time,
     timers::TimerId,
 };
@@ -256,37 +257,34 @@ impl Unread {
 /// The shard's connections, by the driver's slots.
 #[derive(Debug, Default)]
 pub struct Conns {
-    slots: Vec<Option<Box<Conn>>>,
+    slots: Chunks<Option<Conn>>,
     live: usize,
 }
 
 impl Conns {
     /// Puts a connection in its slot.
     pub(super) fn insert(&mut self, id: ConnId, conn: Conn) {
-        let index = id.index as usize;
-        if index >= self.slots.len() {
-            self.slots.resize_with(index + 1, || None);
-        }
-        debug_assert!(self.slots[index].is_none(), "{id:?} is in use");
-        self.slots[index] = Some(Box::new(conn));
+        let slot = self.slots.reach(id.index as usize, || None);
+        debug_assert!(slot.is_none(), "{id:?} is in use");
+        *slot = Some(conn);
         self.live += 1;
     }
 
     /// The connection, unless the name is stale.
     pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
-        self.slots.get(id.index as usize)?.as_deref().filter(|conn| conn.generation == id.generation)
+        self.slots.get(id.index as usize)?.as_ref().filter(|conn| conn.generation == id.generation)
     }
 
     /// The connection, unless the name is stale.
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|conn| conn.generation == id.generation)
+        self.slots.get_mut(id.index as usize)?.as_mut().filter(|conn| conn.generation == id.generation)
     }
 
     /// Takes the connection out.
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         self.live -= 1;
-        self.slots[id.index as usize].take()
+        self.slots.get_mut(id.index as usize)?.take()
     }
 
     /// How many there are.
@@ -301,7 +299,7 @@ impl Conns {
 
     /// The names of all, in order of slots.
     pub(super) fn ids(&self) -> Vec<ConnId> {
-        let named = |(index, slot): (usize, &Option<Box<Conn>>)| {
+        let named = |(index, slot): (usize, &Option<Conn>)| {
             let generation = slot.as_ref()?.generation;
             Some(ConnId { index: index as u32, generation })
         };
@@ -311,4 +309,25 @@ impl Conns {
 
 /// A connection costs its share of the memory that a box of sessions is bought for (DESIGN section 6: 512 B
 /// all in).
-const _: () = assert!(size_of::<Conn>() <= 192);
+const _: () = assert!(size_of::<Option<Conn>>() <= 192);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_former_connection_finds_nothing() {
+        let (first, second) = (ConnId { index: 3, generation: 1 }, ConnId { index: 3, generation: 2 });
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        let mut conns = Conns::default();
+        conns.insert(first, Conn::new(first, ip, Time(1)));
+        assert_eq!(conns.remove(first).map(|conn| conn.generation), Some(1));
+        conns.insert(second, Conn::new(second, ip, Time(2)));
+        assert!(
+            conns.get(first).is_none() && conns.get_mut(first).is_none() && conns.remove(first).is_none()
+        );
+        assert!(conns.get(second).is_some() && conns.get_mut(second).is_some());
+        assert_eq!((conns.len(), conns.ids()), (1, vec![second]));
+        assert!(conns.get(ConnId { index: 4, generation: 2 }).is_none());
+    }
+}

@@ -94,7 +94,7 @@ impl<D: Driver> Shard<D> {
         let conn = self.conns.remove(id).expect("looked at above");
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
-        let traveller = Box::new(Traveller::of(*conn));
+        let traveller = Box::new(Traveller::of(conn));
         match self.shared.mailboxes.try_put(shard, Mail::Traveller { from: self.number, tag, traveller }) {
             Ok(true) => self.driver.wake(shard),
             Ok(false) => {}

@@ -27,8 +27,9 @@ impl<D: Driver> Shard<D> {
         let open = self.shared.connected();
         let ip = peer.ip();
         self.conns.insert(id, Conn::new(id, ip, self.now.at));
-        let limit = self.shared.settings.connections_max;
-        if limit > 0 && open > limit {
+        let settings = &self.shared.settings;
+        let is_over = settings.connections_max > 0 && open > settings.connections_max;
+        if is_over || self.conns.len() > settings.shard_connections_max {
             return self.refuse(id, Reason::TooManyConnections);
         }
         // Behind a proxy the peer is known only from the head.
@@ -73,9 +74,11 @@ impl<D: Driver> Shard<D> {
     /// Turns a connection away before it has asked for anything.
     fn refuse(&mut self, id: ConnId, reason: Reason) {
         self.counters.refused.count(reason);
-        let far_over = self.shared.settings.connections_max > 0
-            && self.shared.open_connections() > self.shared.settings.connections_max + REFUSED_MAX;
-        if far_over {
+        let settings = &self.shared.settings;
+        let far_over = settings.connections_max > 0
+            && self.shared.open_connections() > settings.connections_max + REFUSED_MAX;
+        // A refused one keeps its descriptor until it has read why: not from those that move here.
+        if far_over || self.conns.len() > settings.shard_connections_max.saturating_add(SHARD_REFUSED_MAX) {
             return self.finish(id, reason, true);
         }
         self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
@@ -158,11 +161,12 @@ impl<D: Driver> Shard<D> {
         };
         let now = self.now.at;
         let interval = manners.ping_interval;
+        let ping_at = self.first_ping_at(interval);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Open;
         conn.kind = kind;
         conn.ip = ip;
-        conn.ping_at = now + interval;
+        conn.ping_at = ping_at;
         conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
@@ -277,3 +281,5 @@ pub(super) struct Answer {
 
 /// Connections over the limit that are told so; further ones are only reset.
 const REFUSED_MAX: usize = 1024;
+/// The same for a shard's own limit, which the descriptors behind it are few for.
+const SHARD_REFUSED_MAX: usize = 8;

@@ -31,6 +31,9 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// `--max-connections`.
     pub connections_max: usize,
+    /// Connections of one shard above which a new one is refused: what its descriptor table holds, less a
+    /// reserve for those that move here and for pipes. One that moves here is not refused.
+    pub shard_connections_max: usize,
     /// `--max-connections-per-ip`.
     pub connections_per_ip_max: u32,
     /// `LINK_TRUST_PROXY`.
@@ -146,6 +149,7 @@ mod tests {
             outbox_bytes_max: 0,
             message_bytes_max: 0,
             connections_max: 0,
+            shard_connections_max: usize::MAX,
             connections_per_ip_max: 0,
             trust_proxy: false,
             stats: StatsAccess::Public,

@@ -76,6 +76,7 @@ impl Plan {
                 outbox_bytes_max: dice.size(1 << 20),
                 message_bytes_max: PAIR_MESSAGE_BYTES_MAX + dice.size(1 << 20),
                 connections_max: 0,
+                shard_connections_max: usize::MAX,
                 connections_per_ip_max: 0,
                 trust_proxy: dice.chance(500_000),
                 stats: StatsAccess::Public,

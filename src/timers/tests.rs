@@ -18,7 +18,8 @@ fn run(wheel: &mut Wheel) -> (Vec<(Time, Alarm)>, usize) {
         while let Some(alarm) = wheel.pop(at) {
             fired.push((at, alarm));
         }
-        assert!(wheel.next_deadline().is_none_or(|next| next > at));
+        let falls = wheel.heads[FALLING as usize] != NONE;
+        assert!(wheel.next_deadline().is_none_or(|next| next > at || falls));
     }
     (fired, turns)
 }
@@ -72,9 +73,39 @@ fn the_farthest_deadline_fits_and_a_clock_that_jumps_fires_everything_once() {
     for at in &soon {
         wheel.arm(Time(*at), Alarm::Shard(1));
     }
-    let fired = std::iter::from_fn(|| wheel.pop(Time(1 << 60))).count();
+    let fired = std::iter::from_fn(|| wheel.pop(Time(1 << 57))).count();
     assert_eq!((fired, wheel.len()), (soon.len(), 1));
-    assert!(wheel.next_deadline() > Some(Time(1 << 60)));
+    assert!(wheel.next_deadline() > Some(Time(1 << 57)));
+}
+
+#[test]
+fn a_turn_moves_a_bounded_number_of_timers_and_loses_none() {
+    const TIMERS: usize = 3 * MOVES_PER_TURN;
+    let mut wheel = Wheel::new(ms(0));
+    // All in one list of the third level, due together behind its start.
+    let ids: Vec<TimerId> =
+        (0..TIMERS).map(|number| wheel.arm(ms(4096 + 100), Alarm::Shard(number as u32))).collect();
+    let cancelled = [0, MOVES_PER_TURN, TIMERS - 1];
+    for turn in 0..3 {
+        assert_eq!(wheel.next_deadline(), Some(ms(4096)), "turn {turn}");
+        assert_eq!(wheel.pop(ms(4096)), None);
+        assert_eq!(wheel.heads[FALLING as usize] == NONE, turn == 2, "turn {turn}");
+        // Moved, first in line, and amid the rest: whichever list they are in.
+        wheel.cancel(ids[cancelled[turn]]);
+        wheel.arm(ms(4096 + 100), Alarm::Shard(u32::MAX));
+    }
+    assert_eq!(wheel.len(), TIMERS);
+    let (fired, turns) = run(&mut wheel);
+    let expected = (0..TIMERS).filter(|number| !cancelled.contains(number)).map(|number| number as u32);
+    let mut alarms: Vec<u32> = Vec::new();
+    for (at, alarm) in fired {
+        assert_eq!(at, ms(4096 + 100));
+        let Alarm::Shard(number) = alarm else { panic!("{alarm:?}") };
+        alarms.push(number);
+    }
+    alarms.retain(|number| *number != u32::MAX);
+    assert!(alarms.iter().copied().eq(expected), "in the order in which they were armed");
+    assert!(turns <= 8, "{turns}");
 }
 
 #[derive(Clone, Debug)]

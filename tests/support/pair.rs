@@ -108,9 +108,9 @@ pub fn create(socket: &mut impl End, asks: &Value) -> Created {
     found
 }
 
-/// A `relay` message.
-pub fn relay_message(session: &str, payload: &str) -> Value {
-    json!({ "type": "relay", "sessionId": session, "payload": payload })
+/// A `relay` message, its fields in the order in which clients write them.
+pub fn relay_message(session: &str, payload: &str) -> String {
+    format!(r#"{{"type":"relay","sessionId":{},"payload":{}}}"#, json!(session), json!(payload))
 }
 
 /// What comes of it at the other end.
@@ -189,13 +189,13 @@ impl<S: End, T: End> Pair<S, T> {
 
     /// Sends a payload to the target and checks that it arrives.
     pub fn to_target(&mut self, payload: &str) {
-        self.source.tell(&relay_message(&self.id, payload));
+        self.source.say(&relay_message(&self.id, payload));
         assert_eq!(self.target.expect("relay"), relayed("source", payload));
     }
 
     /// Sends a payload to the source and checks that it arrives.
     pub fn to_source(&mut self, payload: &str) {
-        self.target.tell(&relay_message(&self.id, payload));
+        self.target.say(&relay_message(&self.id, payload));
         assert_eq!(self.source.expect("relay"), relayed("target", payload));
     }
 }

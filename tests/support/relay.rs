@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -39,15 +40,24 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     listen: Option<&'static str>,
+    handed_over: Option<TcpListener>,
+    prepare: Option<Box<dyn Fn(&mut Command)>>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
     /// Without pacing and without per-IP budgets, so that only a scenario that is about them meets them.
     pub fn new(cell: Cell) -> Setup {
-        Setup { cell, environment: Vec::new(), arguments: Vec::new(), listen: Some("127.0.0.1:0") }
-            .env("LINK_RELAY_MAX_BPS", "0")
-            .env("LINK_IP_RATE_PER_MIN", "0")
-            .env("PAIR_IP_RATE_PER_MIN", "0")
+        let setup = Setup {
+            cell,
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            listen: Some("127.0.0.1:0"),
+            handed_over: None,
+            descriptors: None,
+            prepare: None,
+        };
+        setup.env("LINK_RELAY_MAX_BPS", "0").env("LINK_IP_RATE_PER_MIN", "0").env("PAIR_IP_RATE_PER_MIN", "0")
     }
 
     /// Sets an environment variable. The relay gets no others.
@@ -69,10 +79,44 @@ impl Setup {
         self
     }
 
+    /// Lets each of its descriptor tables hold no more than this.
+    pub fn descriptors(mut self, most: u32) -> Setup {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Leaves `--listen` away, for other options to say where.
     pub fn without_listen(mut self) -> Setup {
         self.listen = None;
         self
+    }
+
+    /// Hands a listening socket over, as a service manager does (sd_listen_fds(3)).
+    pub fn hand_over(mut self, listener: &TcpListener) -> Setup {
+        self.handed_over = Some(listener.try_clone().expect("a descriptor to spare"));
+        self.without_listen()
+    }
+
+    /// Changes the command that starts the relay.
+    pub fn prepare(mut self, prepare: impl Fn(&mut Command) + 'static) -> Setup {
+        self.prepare = Some(Box::new(prepare));
+        self
+    }
+
+    /// The program with its standard input: the relay, or a shell that takes descriptors away or puts a handed
+    /// over socket where it belongs, and becomes the relay.
+    fn program(&self) -> Command {
+        let limit = self.descriptors.map_or(String::new(), |most| format!("ulimit -n {most} && "));
+        let (input, handed) = match &self.handed_over {
+            Some(listener) => {
+                let socket = OwnedFd::from(listener.try_clone().expect("a descriptor to spare"));
+                (Stdio::from(socket), "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ ")
+            }
+            None => (Stdio::null(), ""),
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{limit}{handed}exec "$0" "$@""#), &binary()]).stdin(input);
+        command
     }
 
     /// Starts the relay and waits until it serves; fails if it does not, or not with the cell's driver and
@@ -97,7 +141,11 @@ impl Setup {
 
     /// Like [`Setup::start`]; `None` if its port was taken meanwhile.
     pub fn try_start(&self) -> Option<Relay> {
-        let mut process = Command::new(binary())
+        let mut command = self.program();
+        if let Some(prepare) = &self.prepare {
+            prepare(&mut command);
+        }
+        let mut process = command
             .args(["--driver", self.cell.driver, "--shards", &self.cell.shards.to_string()])
             .args(["--admin-listen", "127.0.0.1:0", "--log-level", "debug"])
             .args(self.listen.iter().flat_map(|address| ["--listen", address]))
@@ -105,7 +153,6 @@ impl Setup {
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -269,7 +316,7 @@ impl Relay {
             if let Some(exit) = self.exit {
                 assert!(
                     log.iter().any(|line| line.contains("Address already in use")),
-                    "ended at start: {exit}"
+                    "ended at start: {exit}; its log: {log:#?}"
                 );
                 return None;
             }

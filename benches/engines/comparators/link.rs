@@ -53,6 +53,8 @@ pub trait Write {
     async fn shutdown(&mut self);
 }
 
+/// Entries of the submission queue: one submission takes what a thousand ready connections ask for.
+pub const RING_ENTRIES: u32 = 4096;
 /// A connection's receive buffer: 16 KiB, as both runtimes' examples have it. One of 64 KiB costs each idle connection
 /// that much.
 const BUFFER_BYTES: usize = 16 * 1024;

@@ -12,7 +12,7 @@ use monoio::{
 
 use super::{
     announce,
-    link::{Hub, Read, Runtime, Write},
+    link::{Hub, RING_ENTRIES, Read, Runtime, Write},
     listen,
 };
 
@@ -22,7 +22,11 @@ struct Monoio;
 pub fn run() -> io::Result<Infallible> {
     let listener = listen()?;
     announce(&listener)?;
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).build()?;
+    // The type is that of the `io-uring` both runtimes build on.
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_single_issuer().setup_coop_taskrun();
+    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(ring);
+    let mut runtime = runtime.build()?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let hub = Hub::<Monoio>::new();
@@ -62,6 +66,3 @@ impl Write for OwnedWriteHalf<TcpStream> {
         let _ = AsyncWriteRent::shutdown(self).await;
     }
 }
-
-/// Enough that one submission takes what a thousand ready connections ask for.
-pub const RING_ENTRIES: u32 = 4096;

@@ -26,7 +26,7 @@ function forward(source, target) {
   source.removeAllListeners('message');
   source.on('message', (data, binary) => {
     target.send(data, { binary });
-    if (target.bufferedAmount > UNSENT_BYTES_MAX) {
+    if (target.bufferedAmount > UNSENT_BYTES_MAX && !source.isPaused) {
       source.pause();
       target._socket.once('drain', resume);
     }

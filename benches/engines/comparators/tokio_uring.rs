@@ -10,9 +10,8 @@ use tokio_uring::{
 
 use super::{
     announce,
-    link::{Hub, Read, Runtime, Write},
+    link::{Hub, RING_ENTRIES, Read, Runtime, Write},
     listen,
-    monoio::RING_ENTRIES,
 };
 
 struct TokioUring;
@@ -23,7 +22,9 @@ struct Half(Rc<TcpStream>);
 pub fn run() -> io::Result<Infallible> {
     let listener = listen()?;
     announce(&listener)?;
-    tokio_uring::builder().entries(RING_ENTRIES).start(async {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_single_issuer().setup_coop_taskrun();
+    tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring).start(async {
         let listener = TcpListener::from_std(listener);
         let hub = Hub::<TokioUring>::new();
         loop {

@@ -205,12 +205,12 @@ mod tests {
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 2.0, 2.0));
         assert_eq!(Outcome::of(&measure), Outcome::Better);
 
-        // The medians alone would say 1.
-        let values = [(100, 100), (200, 300), (300, 200)];
+        // The medians alone would say 1.2.
+        let values = [(100, 100), (200, 300), (300, 240)];
         let runs: Vec<Run> = (1..).zip(values).flat_map(|(n, (a, b))| [run(0, n, a), run(1, n, b)]).collect();
         let measure = messages(&runs);
         let ratio = measure.ratio.expect("as above");
-        assert_eq!((ratio.median, ratio.min, ratio.max), (1.0, 200.0 / 300.0, 1.5));
+        assert_eq!((ratio.median, ratio.min, ratio.max), (1.0, 0.8, 1.5));
         assert_eq!(Outcome::of(&measure), Outcome::Unclear);
     }
 

@@ -9,6 +9,7 @@ use longsplice::driver::process::Signals;
 pub use measures::{Outcome, comparisons};
 
 use crate::{
+    Failure,
     bench::{Bench, Choice},
     report::model::{Relay, Run},
     scenario::Scenario,
@@ -54,34 +55,49 @@ impl SidesArgs {
     }
 }
 
-/// Runs every scenario `rounds` times on both. Returns the relays and the runs in their order; a signal ends the
-/// comparison after the run that it interrupts. Errors: a relay that cannot be started or reached.
+/// What became of a comparison.
+pub struct Rounds {
+    pub relays: Vec<Relay>,
+    /// In their order, those before a failure included.
+    pub runs: Vec<Run>,
+    /// Why it ended early, other than by a signal.
+    pub failure: Option<Failure>,
+}
+
+/// Runs every scenario `rounds` times on both. A signal ends the comparison after the run that it interrupts.
 pub fn run(
     bench: &Bench,
     sides: &[Choice; 2],
     scenarios: &[Scenario],
     rounds: u32,
     signals: &Signals,
-) -> Result<(Vec<Relay>, Vec<Run>), String> {
+) -> Rounds {
     let mut relays: [Option<Relay>; 2] = [None, None];
-    let mut runs = Vec::new();
+    let (mut runs, mut failure) = (Vec::new(), None);
     'all: for scenario in scenarios {
         for round in 1..=rounds {
             for (place, (choice, label)) in sides.iter().zip(["A", "B"]).enumerate() {
-                let mut relay = bench.place(choice)?;
                 let title = format!("{} on {label}, round {round} of {rounds}", scenario.name);
-                let mut run = bench.run(&mut relay, scenario, &title, signals)?;
-                run.relay = place;
-                run.round = Some(round);
-                let is_over = run.was_interrupted;
-                runs.push(run);
-                relays[place]
-                    .get_or_insert_with(|| Relay { label: Some(label.to_owned()), ..relay.description() });
-                if is_over {
+                let done = bench.place(choice).map_err(Failure::Usage).and_then(|mut relay| {
+                    let known = &mut relays[place];
+                    known.get_or_insert_with(|| Relay {
+                        label: Some(label.to_owned()),
+                        ..relay.description()
+                    });
+                    bench.run(&mut relay, scenario, &title, signals).map_err(Failure::Run)
+                });
+                match done {
+                    Ok(run) => runs.push(Run { relay: place, round: Some(round), ..run }),
+                    Err(error) => {
+                        failure = Some(error);
+                        break 'all;
+                    }
+                }
+                if runs.last().is_some_and(|run| run.was_interrupted) {
                     break 'all;
                 }
             }
         }
     }
-    Ok((relays.into_iter().flatten().collect(), runs))
+    Rounds { relays: relays.into_iter().flatten().collect(), runs, failure }
 }

@@ -2,8 +2,9 @@
 //! a message.
 //!
 //! Reading order: `payload` (what is sent), `reader` (how it is checked), `wire` and `talk` (the control protocol),
-//! `link` (state), `worker` (the loop), `setup`, `traffic`, and `tally` (what is counted).
+//! `link` (state), `worker` (the loop), `setup`, `traffic`, `closing`, and `tally` (what is counted).
 
+mod closing;
 mod link;
 mod payload;
 mod reader;

@@ -1,4 +1,4 @@
-//! How hosts and links come up, and how sessions end.
+//! How hosts and links come up.
 
 use rustix::{
     event::epoll::{self, EventData, EventFlags},
@@ -12,8 +12,8 @@ use super::{
     link::{End, State},
     talk::{Part, Step, Talk},
     tally,
-    wire::{self, Refusal},
-    worker::Worker,
+    wire::Refusal,
+    worker::{READS_PER_TURN, Worker},
 };
 use crate::{run::Error, scenario::Pattern};
 
@@ -184,9 +184,9 @@ impl Worker {
         }
     }
 
-    /// Hands what has arrived to the connection's talk; whether it was the end.
+    /// Hands what has arrived, but not without end, to the connection's talk; whether it was the end.
     fn take_in(&mut self, token: u32) -> Result<bool, Refusal> {
-        loop {
+        for _ in 0..READS_PER_TURN {
             let (socket, talk) = match self.host_of(token) {
                 Some(number) => {
                     let host = &mut self.hosts[number];
@@ -206,6 +206,8 @@ impl Worker {
                 Err(error) => return Err(broken(error)),
             }
         }
+        self.come_back(token);
+        Ok(false)
     }
 
     /// Sends what a connection's talk has to say, as far as the kernel takes it.
@@ -307,71 +309,27 @@ impl Worker {
         )));
     }
 
-    /// Gives up what has been in progress for too long.
+    /// Gives up what has been in progress for too long, and forgets the deadlines of what has come to pass.
     pub(super) fn pass_deadlines(&mut self) {
-        while let Some((due, token, since)) = self.deadlines.front().copied()
-            && due <= self.now
-        {
-            self.deadlines.pop_front();
-            if let Some(host) = self.host_of(token) {
-                if !self.hosts[host].is_registered {
-                    self.lose_host(host, &Refusal::TimedOut);
+        while let Some((due, token, since)) = self.deadlines.front().copied() {
+            let host = self.host_of(token);
+            let is_pending = match host {
+                Some(host) => !self.hosts[host].is_registered,
+                None => {
+                    let link = &self.links[token as usize / 2];
+                    link.since == since && matches!(link.state, State::ComingUp | State::Closing)
                 }
-                continue;
+            };
+            if is_pending && due > self.now {
+                return;
             }
-            let link = &self.links[token as usize / 2];
-            if link.since == since && matches!(link.state, State::ComingUp | State::Closing) {
-                self.fail_link(token / 2, &Refusal::TimedOut);
+            self.deadlines.pop_front();
+            match host {
+                _ if !is_pending => {}
+                Some(host) => self.lose_host(host, &Refusal::TimedOut),
+                None => self.fail_link(token / 2, &Refusal::TimedOut),
             }
         }
-    }
-
-    /// Ends a session in order: the client closes, the relay tells the host.
-    pub(super) fn close_session(&mut self, link: u32) {
-        let number = link as usize;
-        (self.links[number].state, self.links[number].since) = (State::Closing, self.now);
-        self.links_up -= 1;
-        let due = self.now + Worker::span(self.scenario.patience);
-        self.deadlines.push_back((due, 2 * link, self.now));
-        self.answer_close(2 * link);
-    }
-
-    /// Sends a close frame, unless one was sent.
-    pub(super) fn answer_close(&mut self, token: u32) {
-        let end = &mut self.ends[token as usize];
-        if !std::mem::replace(&mut end.is_close_sent, true) {
-            end.backlog.extend(wire::close());
-            self.pump(token);
-        }
-    }
-
-    /// An end of a session that is being closed is gone; with the second one the session is over.
-    pub(super) fn end_of_session(&mut self, token: u32) {
-        let link = token / 2;
-        self.ends[token as usize] = End::default();
-        if self.ends[(token ^ 1) as usize].socket.is_some() {
-            return;
-        }
-        self.links[link as usize].state = State::Down;
-        self.tally.sessions += u64::from(self.is_counting);
-        if self.is_flowing {
-            self.begin_link(link);
-        }
-    }
-
-    /// Says goodbye on every connection, as far as the kernel takes it at once, and closes it.
-    pub(super) fn close_all(&mut self) {
-        let goodbye = wire::close();
-        let links =
-            self.ends.iter().filter(|end| end.talk.is_none() && end.taken == 0 && end.backlog.is_empty());
-        let sockets = links.filter_map(|end| end.socket.as_ref());
-        let hosts = self.hosts.iter().filter_map(|host| host.socket.as_ref());
-        for socket in sockets.chain(hosts) {
-            // Whoever does not take it sees the end of the connection.
-            let _ = rustix::net::send(socket, &goodbye, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        }
-        self.ends = Vec::new();
-        self.hosts = Vec::new();
     }
 }
 

@@ -73,6 +73,7 @@ impl Talk {
             };
             let step = match frame {
                 Frame::Text(text) => step_of(&self.part, &Notice::parse(text)?, &mut self.output)?,
+                Frame::Ping(_) if self.output.len() > OUTPUT_BYTES_MAX => None,
                 Frame::Ping(payload) => {
                     self.output.extend(wire::pong(payload));
                     self.pings += 1;
@@ -93,6 +94,9 @@ impl Talk {
         self.input
     }
 }
+
+/// Pongs behind so many bytes that were not sent are left out.
+const OUTPUT_BYTES_MAX: usize = 8192;
 
 /// What a control message means to a connection of this part; `None` if it is only for information.
 fn step_of(part: &Part, notice: &Notice<'_>, output: &mut Vec<u8>) -> Result<Option<Step>, Refusal> {

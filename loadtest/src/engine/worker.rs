@@ -1,9 +1,10 @@
-//! A worker: its loop and the stages it is led through. Bringing links up is in `setup`, their traffic in `traffic`.
+//! A worker: its loop and the stages it is led through. Bringing links up is in `setup`, their traffic
+//! in `traffic`, their end in `closing`.
 
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -133,9 +134,9 @@ pub(super) struct Worker {
     pub(super) tally: Tally,
     pub(super) sample: Sample,
     shown_at: u64,
-    looked_at: u64,
+    pub(super) looked_at: u64,
     /// Messages received when there was last progress, and when that was.
-    progress: (u64, u64),
+    pub(super) progress: (u64, u64),
     pub(super) received: u64,
 }
 
@@ -208,6 +209,7 @@ impl Worker {
             self.read_clock();
             self.lead_on();
             if self.stage == Stage::Stop {
+                self.show_now();
                 return self.close_all();
             }
             for (index, event) in events.iter().enumerate() {
@@ -218,7 +220,9 @@ impl Worker {
                 self.ready(event.data.u64() as u32, event.flags);
             }
             for token in std::mem::take(&mut self.again) {
-                self.ends[token as usize].is_coming_back = false;
+                if let Some(end) = self.ends.get_mut(token as usize) {
+                    end.is_coming_back = false;
+                }
                 // An end that was told along with the bytes is not told again.
                 self.ready(token, EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP);
             }
@@ -310,46 +314,6 @@ impl Worker {
         }
     }
 
-    fn look_whether_drained(&mut self) {
-        if self.board.is_drained.load(Ordering::Relaxed) || self.now < self.looked_at + LOOK_EVERY {
-            return;
-        }
-        self.looked_at = self.now;
-        let under_way: u64 = (0..self.links.len()).map(|link| self.under_way(link)).sum();
-        if self.progress.0 != self.received {
-            self.progress = (self.received, self.now);
-        }
-        let patience = self.scenario.patience.as_nanos() as u64;
-        let is_given_up = self.now.saturating_sub(self.progress.1) > patience;
-        if under_way == 0 || is_given_up {
-            if under_way > 0 {
-                self.count_errors("not arrived", under_way);
-            }
-            self.board.is_drained.store(true, Ordering::Release);
-        }
-    }
-
-    /// Messages that left one end of a link, even in part, and have not arrived at the other; for sessions, those that
-    /// are not over.
-    fn under_way(&self, link: usize) -> u64 {
-        let state = self.links[link].state;
-        if self.links[link].pattern == Pattern::Churn {
-            return u64::from(matches!(state, State::ComingUp | State::Up | State::Closing));
-        }
-        if state != State::Up {
-            return 0;
-        }
-        let (client, host) = (&self.ends[2 * link], &self.ends[2 * link + 1]);
-        let missing = |from: &End, to: &End| {
-            u64::from(from.sent.wrapping_sub(to.received) & (u32::MAX >> 1)) + u64::from(from.taken > 0)
-        };
-        let unsent = match self.links[link].pattern {
-            Pattern::Rate => u64::from(self.links[link].allowed.wrapping_sub(client.sent) & (u32::MAX >> 1)),
-            _ => 0,
-        };
-        missing(client, host) + missing(host, client) + unsent
-    }
-
     /// Adds to the board what was counted lately, ten times a second.
     fn show(&mut self) {
         if self.now >= self.shown_at + SHOW_EVERY {
@@ -372,9 +336,10 @@ impl Worker {
         self.sample.errors += count;
     }
 
-    /// Looks at an end of a link again in the next turn.
+    /// Looks at a connection again in the next turn.
     pub(super) fn come_back(&mut self, token: u32) {
-        if !std::mem::replace(&mut self.ends[token as usize].is_coming_back, true) {
+        let end = self.ends.get_mut(token as usize);
+        if !end.is_some_and(|end| std::mem::replace(&mut end.is_coming_back, true)) {
             self.again.push(token);
         }
     }
@@ -397,6 +362,8 @@ impl Worker {
 
 /// Asked of a socket at once. Fits the processor's second-level cache, together with what is sent.
 const READ_BYTES: usize = 128 << 10;
+/// So often a connection is read in one turn.
+pub(super) const READS_PER_TURN: usize = 4;
 /// Short messages of a stream are sent in runs of about so many bytes.
 pub(super) const RUN_BYTES: usize = 64 << 10;
 /// Events taken at once.
@@ -405,5 +372,3 @@ const EVENTS_MAX: usize = 1024;
 const EVENTS_PER_CLOCK: usize = 16;
 const NANOS_PER_MS: u64 = 1_000_000;
 const SHOW_EVERY: u64 = 100 * NANOS_PER_MS;
-/// How often all links are looked at for what is under way.
-const LOOK_EVERY: u64 = 5 * NANOS_PER_MS;

@@ -129,9 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn children_count_with_their_parent() {
+    fn children_and_theirs_count_with_their_parent() {
+        // What follows a command keeps a shell from becoming that command.
         let mut parent = Command::new("sh")
-            .args(["-c", "sh -c 'read line' <&3 & cat"])
+            .args(["-c", "sh -c 'cat; true'; true"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -139,9 +140,9 @@ mod tests {
         let pid = parent.id();
         let found = (0..1000).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            tree(pid).filter(|stats| stats.len() > 1)
+            tree(pid).filter(|stats| stats.len() == 3)
         });
-        assert_eq!(found.expect("a child appears")[0].pid, pid);
+        assert_eq!(found.expect("a child and its child appear")[0].pid, pid);
         let (_, rss) = usage(pid).expect("it runs");
         let alone = stat(pid).expect("it runs").rss_pages * page_size() as u64;
         assert!(rss > alone, "the children's memory counts: {rss} of {alone}");

@@ -74,11 +74,20 @@ pub fn nines(latency: &Latency) -> Points {
 }
 
 /// What a chart of one measure over the run shows.
-pub fn over_time(run: &Run, value: impl Fn(&Tick, f64) -> Option<f64>) -> Points {
+pub fn over_time(run: &Run, value: impl Fn(&Tick) -> Option<f64>) -> Points {
+    run.series.iter().map(|tick| (tick.at_seconds, value(tick))).collect()
+}
+
+/// What a chart of a rate shows: from where the traffic begins to where it is stopped.
+pub fn rate_over_time(run: &Run, count: impl Fn(&Tick) -> u64) -> Points {
     let mut before = None;
     let point = |tick: &Tick| {
-        let seconds = tick.at_seconds - before.replace(tick.at_seconds).unwrap_or(tick.at_seconds - 1.0);
-        (tick.at_seconds, value(tick, if seconds > 0.0 { seconds } else { 1.0 }))
+        let last: Option<Tick> = before.replace(tick.clone());
+        let late = (tick.at_seconds - run.seconds).max(0.0);
+        let seconds = tick.traffic_seconds(last.as_ref()) - late;
+        let is_traffic = tick.at_seconds > 0.0 || tick.messages > 0;
+        // What is left of an interval at the end may be too short to say anything.
+        (tick.at_seconds, (is_traffic && seconds > RATE_SECONDS_MIN).then(|| count(tick) as f64 / seconds))
     };
     run.series.iter().map(point).collect()
 }
@@ -163,7 +172,7 @@ fn charts(run: &Run) -> Vec<Chart> {
             y: LATENCY,
             series: vec![line("latency", "s1", nines(latency), Merge::Max)],
         });
-        let of = |value: fn(&Tick) -> Option<u64>| over_time(run, |tick, _| value(tick).map(|us| us as f64));
+        let of = |value: fn(&Tick) -> Option<u64>| over_time(run, |tick| value(tick).map(|us| us as f64));
         charts.push(time_chart(
             "Latency",
             LATENCY,
@@ -177,20 +186,24 @@ fn charts(run: &Run) -> Vec<Chart> {
     if run.totals.messages > 0 {
         charts.push(throughput(run));
     }
-    let links = over_time(run, |tick, _| Some(tick.links_up as f64));
+    let links = over_time(run, |tick| Some(tick.links_up as f64));
     charts.push(time_chart("Links up", count, vec![line("links", "s1", links, Merge::Mean)]));
     if !run.totals.errors.is_empty() {
-        let errors = over_time(run, |tick, seconds| Some(tick.errors as f64 / seconds));
-        charts.push(time_chart("Errors a second", count, vec![line("errors", "bad", errors, Merge::Max)]));
+        let errors = over_time(run, |tick| Some(tick.errors as f64));
+        charts.push(time_chart(
+            "Errors in each interval",
+            count,
+            vec![line("errors", "bad", errors, Merge::Max)],
+        ));
     }
-    let cores = over_time(run, |tick, _| tick.relay_cores);
+    let cores = over_time(run, |tick| tick.relay_cores);
     let percent = Y { write: |cores| format!("{} %", units::number(cores * 100.0)), ..count };
     charts.push(time_chart(
         "CPU of the relay (100 % is one core)",
         percent,
         vec![line("CPU", "s1", cores, Merge::Mean)],
     ));
-    let rss = over_time(run, |tick, _| tick.relay_rss_bytes.map(|bytes| bytes as f64));
+    let rss = over_time(run, |tick| tick.relay_rss_bytes.map(|bytes| bytes as f64));
     let memory = Y { write: units::memory, base: 1024.0, may_be_log: false };
     charts.push(time_chart("Resident memory of the relay", memory, vec![line("RSS", "s1", rss, Merge::Max)]));
     charts
@@ -198,20 +211,20 @@ fn charts(run: &Run) -> Vec<Chart> {
 
 /// Messages, or where they are large, the payload: of messages of one size both would look the same.
 fn throughput(run: &Run) -> Chart {
-    // Until all links are up, what passes is not counted.
-    let of = |count: fn(&Tick) -> u64| {
-        over_time(run, |tick, seconds| (tick.at_seconds > 0.0).then_some(count(tick) as f64 / seconds))
-    };
     if run.totals.payload_bytes / run.totals.messages.max(1) < LARGE_MESSAGE_BYTES {
         let y = Y { write: units::short, base: 1000.0, may_be_log: false };
         time_chart(
             "Messages a second",
             y,
-            vec![line("messages", "s1", of(|tick| tick.messages), Merge::Mean)],
+            vec![line("messages", "s1", rate_over_time(run, |tick| tick.messages), Merge::Mean)],
         )
     } else {
         let y = Y { write: units::byte_rate, base: 1000.0, may_be_log: false };
-        time_chart("Payload", y, vec![line("payload", "s1", of(|tick| tick.payload_bytes), Merge::Mean)])
+        time_chart(
+            "Payload",
+            y,
+            vec![line("payload", "s1", rate_over_time(run, |tick| tick.payload_bytes), Merge::Mean)],
+        )
     }
 }
 
@@ -279,6 +292,7 @@ pub fn notes(class: &str, notes: &[String]) -> String {
 const HINT: &str = "A dashed line is where all links were up and the measured part began.";
 const LARGE_MESSAGE_BYTES: u64 = 4096;
 const NAMES_IN_TITLE: usize = 6;
+const RATE_SECONDS_MIN: f64 = 0.2;
 const PERCENTILES: &[f64] = &[50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 99.999, 100.0];
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

@@ -114,18 +114,9 @@ fn charts(report: &Report, comparison: &Comparison) -> Vec<Chart> {
     };
     let count = Y { write: units::short, base: 1000.0, may_be_log: false };
     let latency = lines(&|run| run.latency.as_ref().map(html::nines).unwrap_or_default(), Merge::Max);
-    let rate = lines(
-        &|run| {
-            let rate = |tick: &super::model::Tick, seconds: f64| {
-                (tick.at_seconds > 0.0 && run.totals.messages > 0).then_some(tick.messages as f64 / seconds)
-            };
-            over_time(run, rate)
-        },
-        Merge::Mean,
-    );
-    let cores = lines(&|run| over_time(run, |tick, _| tick.relay_cores), Merge::Mean);
-    let rss =
-        lines(&|run| over_time(run, |tick, _| tick.relay_rss_bytes.map(|bytes| bytes as f64)), Merge::Max);
+    let rate = lines(&|run| html::rate_over_time(run, |tick| tick.messages), Merge::Mean);
+    let cores = lines(&|run| over_time(run, |tick| tick.relay_cores), Merge::Mean);
+    let rss = lines(&|run| over_time(run, |tick| tick.relay_rss_bytes.map(|bytes| bytes as f64)), Merge::Max);
     let percent = Y { write: |cores| format!("{} %", units::number(cores * 100.0)), ..count };
     vec![
         Chart {

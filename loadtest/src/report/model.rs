@@ -243,6 +243,19 @@ pub struct Verification {
     pub failures: Vec<String>,
 }
 
+impl Tick {
+    /// Seconds in which messages could pass since the tick before: traffic begins with the measured part, or earlier
+    /// where the load is warmed up.
+    pub fn traffic_seconds(&self, before: Option<&Tick>) -> f64 {
+        let begin = match before {
+            Some(before) if before.messages > 0 || before.at_seconds > 0.0 => before.at_seconds,
+            _ if self.at_seconds > 0.0 => 0.0,
+            _ => self.at_seconds - 1.0,
+        };
+        (self.at_seconds - begin).max(MOMENT)
+    }
+}
+
 impl Latency {
     /// The percentiles that reports show, out of a histogram of microseconds; `None` if it is empty.
     pub fn of(histogram: &Histogram<u64>) -> Option<Latency> {
@@ -265,5 +278,24 @@ impl Run {
     /// Whether nothing was wrong, lost, duplicated or reordered, and nothing failed.
     pub fn passed(&self) -> bool {
         self.verification.failures.is_empty() && self.totals.errors.is_empty()
+    }
+}
+
+/// Less than between any two ticks, and more than nothing.
+const MOMENT: f64 = 0.001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_is_timed_from_where_it_begins() {
+        let tick = |at_seconds, messages| Tick { at_seconds, messages, ..Tick::default() };
+        assert_eq!(tick(0.5, 9).traffic_seconds(Some(&tick(-0.5, 0))), 0.5, "it began at 0");
+        assert_eq!(tick(0.5, 9).traffic_seconds(Some(&tick(-0.5, 9))), 1.0, "it was warmed up");
+        assert_eq!(tick(1.5, 9).traffic_seconds(Some(&tick(0.5, 0))), 1.0, "it stalled");
+        assert_eq!(tick(0.7, 9).traffic_seconds(None), 0.7);
+        assert_eq!(tick(-3.0, 0).traffic_seconds(None), 1.0);
+        assert!(tick(1.0, 9).traffic_seconds(Some(&tick(1.0, 9))) > 0.0);
     }
 }

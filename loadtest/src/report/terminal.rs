@@ -15,8 +15,8 @@ use crate::compare::Outcome;
 pub struct Paint(bool);
 
 impl Paint {
-    /// Without colours.
-    pub const NONE: Paint = Paint(false);
+    #[cfg(test)]
+    const NONE: Paint = Paint(false);
 
     /// For standard output: only on a terminal, and not where `NO_COLOR` (no-color.org) forbids it.
     pub fn for_stdout() -> Paint {

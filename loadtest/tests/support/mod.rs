@@ -99,7 +99,7 @@ impl Drop for Relay {
 }
 
 /// The relay's binary beside the load generator's; built where it is missing.
-fn relay_binary() -> PathBuf {
+pub fn relay_binary() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_longsplice-loadtest")).with_file_name("longsplice");
     if !binary.exists() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
@@ -164,12 +164,17 @@ pub fn begin(address: SocketAddr, arguments: &str) -> Load {
 
 /// The same, by another command that takes the arguments.
 pub fn begin_as(mut command: Command, address: SocketAddr, arguments: &str) -> Load {
+    command.args(arguments.split(' ')).args(["--url", &format!("ws://{address}/v1/link")]);
+    begin_command(command)
+}
+
+/// Starts a command that has all its arguments but for where its report goes.
+pub fn begin_command(mut command: Command) -> Load {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let json = std::env::temp_dir().join(format!("loadtest-{}-{number}.json", std::process::id()));
     let process = command
-        .args(arguments.split(' '))
-        .args(["--url", &format!("ws://{address}/v1/link"), "--quiet", "--json"])
+        .args(["--quiet", "--json"])
         .arg(&json)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

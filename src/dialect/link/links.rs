@@ -6,13 +6,12 @@
 
 use std::{collections::HashMap, mem::size_of, num::NonZeroU64};
 
-use slab::Slab;
-
 use super::id::LinkId;
 use crate::{
     dialect::{Kind, SpliceId, place::TableHasher},
     id::{ConnId, Remote},
     pacing::{Ledger, Leg},
+    tables::{Key, Table},
     time::Time,
     timers::TimerId,
 };
@@ -33,6 +32,18 @@ impl From<LinkKey> for SpliceId {
 impl From<SpliceId> for LinkKey {
     fn from(splice: SpliceId) -> LinkKey {
         LinkKey { index: splice.index, generation: splice.generation }
+    }
+}
+
+impl From<LinkKey> for Key {
+    fn from(key: LinkKey) -> Key {
+        Key { index: key.index, generation: key.generation }
+    }
+}
+
+impl From<Key> for LinkKey {
+    fn from(key: Key) -> LinkKey {
+        LinkKey { index: key.index, generation: key.generation }
     }
 }
 
@@ -100,40 +111,34 @@ const _: () = assert!(size_of::<(u32, Record)>() <= 200);
 /// All links of a shard, each under a generation of its own.
 #[derive(Debug)]
 pub(super) struct Links {
-    slots: Slab<(u32, Record)>,
-    /// The generation of the next link.
-    next: u32,
+    records: Table<Record>,
     by_id: HashMap<LinkId, u32, TableHasher>,
 }
 
 impl Links {
     pub(super) fn new(hasher: TableHasher) -> Links {
-        Links { slots: Slab::new(), next: 0, by_id: HashMap::with_hasher(hasher) }
+        Links { records: Table::new(), by_id: HashMap::with_hasher(hasher) }
     }
 
     /// Adds a link.
     pub(super) fn insert(&mut self, record: Record) -> LinkKey {
-        let (id, generation) = (record.id, self.next);
-        self.next = self.next.wrapping_add(1);
-        let index = self.slots.insert((generation, record));
-        let index = u32::try_from(index).expect("a shard has fewer links than descriptors");
-        self.by_id.insert(id, index);
-        LinkKey { index, generation }
+        let id = record.id;
+        let key = self.records.insert(record);
+        self.by_id.insert(id, key.index);
+        key.into()
     }
 
     pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Record> {
-        let (generation, record) = self.slots.get_mut(key.index as usize)?;
-        (*generation == key.generation).then_some(record)
+        self.records.get_mut(key.into())
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Record> {
-        let (generation, record) = self.slots.get(key.index as usize)?;
-        (*generation == key.generation).then_some(record)
+        self.records.get(key.into())
     }
 
     /// The current key of a slot that holds a record.
     pub(super) fn key(&self, index: u32) -> LinkKey {
-        LinkKey { index, generation: self.slots[index as usize].0 }
+        self.records.key(index).expect("the slot holds a record").into()
     }
 
     /// The open link of an id.
@@ -148,17 +153,16 @@ impl Links {
 
     /// Removes a record whose id is out of use.
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Record> {
-        self.get(key)?;
-        Some(self.slots.remove(key.index as usize).1)
+        self.records.remove(key.into())
     }
 
     /// All records, also those of closed links.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
-        self.slots.iter().map(|(_, (_, record))| record)
+        self.records.iter().map(|(_, record)| record)
     }
 
     /// Whether there is no record and no id.
     pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty() && self.slots.is_empty()
+        self.by_id.is_empty() && self.records.is_empty()
     }
 }

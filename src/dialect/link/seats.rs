@@ -7,7 +7,7 @@
 use std::{mem::size_of, net::IpAddr};
 
 use super::{id::LinkId, links::LinkKey, registry::Claim, wire::UsageEntry};
-use crate::{dialect::Opening, id::ConnId, timers::TimerId};
+use crate::{dialect::Opening, id::ConnId, tables::Chunks, timers::TimerId};
 
 /// A connection's role (link.md section 2).
 #[derive(Debug)]
@@ -109,18 +109,15 @@ const _: () = assert!(size_of::<Seat>() <= 32);
 /// All connections that speak this dialect on this shard.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
-    seats: Vec<Seat>,
+    seats: Chunks<Seat>,
 }
 
 impl Seats {
     /// Seats a new connection.
     pub(super) fn open(&mut self, conn: ConnId, opening: Opening) {
-        let index = conn.index as usize;
-        if self.seats.len() <= index {
-            self.seats.resize_with(index + 1, || Seat { generation: 0, role: None });
-        }
-        debug_assert!(self.seats[index].role.is_none(), "{conn:?} opened twice");
-        self.seats[index] = Seat { generation: conn.generation, role: Some(Role::New(Box::new(opening))) };
+        let seat = self.seats.reach(conn.index as usize, || Seat { generation: 0, role: None });
+        debug_assert!(seat.role.is_none(), "{conn:?} opened twice");
+        *seat = Seat { generation: conn.generation, role: Some(Role::New(Box::new(opening))) };
     }
 
     /// Forgets a connection.

@@ -104,11 +104,16 @@ impl EpollDriver {
         }
     }
 
-    /// Takes what the queues still hold, and closes the listeners.
+    /// Takes what the queues still hold, but for those that outlive this process, and closes the listeners.
     pub(super) fn stop_accepting(&mut self) {
         self.accepting = false;
         for listener in 0..self.listeners.len() {
-            self.accept_from(listener, ACCEPTS_AT_END_MAX);
+            if !self.listeners[listener].is_shared() {
+                self.accept_from(listener, ACCEPTS_AT_END_MAX);
+            } else {
+                // Closing our descriptor would not end the registration: the open file stays.
+                self.poller.remove(self.listeners[listener].as_fd());
+            }
         }
         self.listeners.clear();
         self.pending.push(Completion::AcceptStopped);
@@ -119,7 +124,9 @@ impl EpollDriver {
             return;
         }
         for (number, listener) in self.listeners.iter().enumerate() {
-            let added = self.poller.add(listener.as_fd(), libc::EPOLLIN, LISTENER_TOKEN + number as u64);
+            let exclusive = if listener.is_shared() { libc::EPOLLEXCLUSIVE } else { 0 };
+            let token = LISTENER_TOKEN + number as u64;
+            let added = self.poller.add(listener.as_fd(), libc::EPOLLIN | exclusive, token);
             if let Err(error) = added {
                 return self.accept_failed(errno(&error));
             }

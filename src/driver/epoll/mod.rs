@@ -8,17 +8,12 @@
 
 mod accept;
 mod conn;
-mod poller;
 mod receive;
 mod send;
 
 use std::{collections::VecDeque, io, marker::PhantomData, ops::Range, os::fd::AsFd};
 
-use self::{
-    accept::ACCEPTS_PER_TURN,
-    conn::Conn,
-    poller::{Event, Poller},
-};
+use self::{accept::ACCEPTS_PER_TURN, conn::Conn};
 use super::{
     Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PoolOptions, PostFull, Read, Setup,
     SpliceIn,
@@ -27,6 +22,7 @@ use super::{
     outbox::Memory,
     pending::Pending,
     pipes::Pipes,
+    poller::{Event, Poller},
     post::Ends,
     slots::Slots,
     socket::{self, errno, is_not_now},
@@ -297,8 +293,14 @@ impl Driver for EpollDriver {
     }
 
     fn take_back(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.get_mut(conn) {
-            state.posted = false;
+        let Some(state) = self.slots.get_mut(conn) else { return };
+        state.posted = false;
+        self.counters.syscalls += 1;
+        // Adding reports what is there already.
+        if let Err(error) = self.poller.add(state.socket.as_fd(), SOCKET_MASK, token(conn)) {
+            let error = errno(&error);
+            state.broken = error;
+            self.pending.push(Completion::Broken { conn, error });
         }
     }
 

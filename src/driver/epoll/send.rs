@@ -3,18 +3,14 @@
 //! Promises that bytes leave in the order they were queued and that no receive buffer is still queued when a
 //! call returns.
 
-use std::{
-    io::{self, IoSlice},
-    ops::Range,
-    os::fd::AsFd,
-};
+use std::{ops::Range, os::fd::AsFd};
 
-use super::{EpollDriver, conn::Conn};
+use super::EpollDriver;
 use crate::{
     driver::{
         Chunk, Completion, Pipe,
-        outbox::{Front, Memory, RUNS_MAX},
         socket::{self, errno, is_not_now},
+        write::write_front,
     },
     id::ConnId,
 };
@@ -92,7 +88,9 @@ impl EpollDriver {
         let mut sent = 0;
         let mut waits = false;
         let mut failure = None;
-        while let Some(written) = write_front(state, &mut self.memory) {
+        while let Some(outbox) = &mut state.outbox
+            && let Some(written) = write_front(state.socket.as_fd(), outbox, &mut self.memory)
+        {
             self.counters.syscalls += 1;
             match written {
                 Ok(bytes) => sent += bytes,
@@ -136,27 +134,4 @@ impl EpollDriver {
             socket::shut_down(state.socket.as_fd());
         }
     }
-}
-
-/// Writes what is at the front: bytes in memory together, or one pipe. `None` when nothing is queued.
-fn write_front(state: &mut Conn, memory: &mut Memory) -> Option<io::Result<usize>> {
-    let outbox = state.outbox.as_mut()?;
-    let written = match outbox.front(memory)? {
-        Front::Bytes => {
-            let mut parts = [IoSlice::new(&[]); RUNS_MAX];
-            let mut count = 0;
-            for (part, run) in parts.iter_mut().zip(outbox.runs(memory)) {
-                *part = IoSlice::new(run);
-                count += 1;
-            }
-            socket::send(state.socket.as_fd(), &parts[..count])
-        }
-        Front::Pipe(pipe) => {
-            socket::splice(memory.pipes.read_end(pipe), state.socket.as_fd(), memory.pipes.held(pipe))
-        }
-    };
-    if let Ok(bytes) = written {
-        memory.advance(outbox, bytes);
-    }
-    Some(written)
 }

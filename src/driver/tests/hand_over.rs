@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     on_both,
-    rig::{Real, connect, driver, driver_with, echo, finish, loopback, turn, until},
+    rig::{PARK_AFTER, Real, connect, driver, driver_with, echo, finish, loopback, turn, until},
 };
 use crate::driver::{
     Completion, PoolOptions, PostFull, Private, Read,
@@ -21,6 +21,7 @@ on_both!(
     connections_move_between_threads_with_private_tables,
     what_was_posted_no_longer_concerns_its_sender,
     a_full_post_says_so_and_loses_nothing,
+    what_is_taken_back_is_served_again,
     another_thread_wakes_a_driver_that_waits,
     two_drivers_share_a_port,
     stopping_accepts_drains_and_closes,
@@ -44,7 +45,7 @@ fn connections_move_between_threads_with_private_tables<D: Real>() {
     let (address_to, address_from) = mpsc::channel();
 
     let sender = std::thread::spawn(move || {
-        let (private, ends) = here.enter().unwrap();
+        let (private, ends) = here.enter(&[]).unwrap();
         assert_eq!(private, Private::Yes);
         let (mut driver, address) = driver_at::<D>(ends);
         let before = descriptors();
@@ -69,7 +70,7 @@ fn connections_move_between_threads_with_private_tables<D: Real>() {
         finish(driver);
     });
     let receiver = std::thread::spawn(move || {
-        let (_, ends) = there.enter().unwrap();
+        let (_, ends) = there.enter(&[]).unwrap();
         let (mut driver, _) = driver_at::<D>(ends);
         let before = descriptors();
         let mut tags = (Vec::new(), 0u64);
@@ -177,6 +178,34 @@ fn a_full_post_says_so_and_loses_nothing<D: Real>() {
     turn(&mut other, |_, _| {});
     let mut back = [0; 4];
     client.read_exact(&mut back).unwrap();
+    finish(driver);
+    finish(other);
+}
+
+fn what_is_taken_back_is_served_again<D: Real>() {
+    let offices = Offices::new(2).unwrap();
+    let (mut driver, address) = driver_at::<D>(offices.ends_here(0));
+    let (mut client, conn) = connect(&mut driver, address);
+    driver.post(conn, 1, 7).unwrap();
+    client.write_all(b"meanwhile").unwrap();
+    turn(&mut driver, |_, completion| panic!("{completion:?}"));
+    driver.take_back(conn);
+    driver.read(conn, Read::Stream);
+    for word in [&b"meanwhile"[..], b"and later"] {
+        let mut echoed = 0;
+        let on = |driver: &mut D, echoed: &mut usize, completion| {
+            if let Completion::Sent { bytes, .. } = completion {
+                *echoed += bytes;
+            }
+            echo(driver, completion);
+        };
+        until(&mut driver, &mut echoed, "the echo", on, |_, echoed| *echoed == word.len());
+        let mut back = vec![0; word.len()];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, word);
+        client.write_all(b"and later").unwrap();
+    }
+    let other = driver_at::<D>(offices.ends_here(1)).0;
     finish(driver);
     finish(other);
 }
@@ -305,6 +334,7 @@ fn a_full_table_stops_accepting_until_told<D: Real>() {
         pool: PoolOptions::default(),
         pipes_max: 0,
         connections_max: 3,
+        park_after: PARK_AFTER,
     })
     .unwrap();
     driver.resume_accept();

@@ -6,6 +6,7 @@ mod exchange;
 mod hand_over;
 mod limits;
 mod load;
+mod quiet;
 pub(super) mod rig;
 
 /// Makes a test for each driver out of a function that is generic over it.

@@ -18,18 +18,25 @@ use crate::{
 /// How long any test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Short, so that whatever a test does, connections are being parked meanwhile.
+pub(in crate::driver) const PARK_AFTER: Duration = Duration::from_millis(20);
+
 /// The drivers under test.
 pub(in crate::driver) trait Real: Driver + Sized {
+    /// Whether it parks quiet connections.
+    const PARKS: bool;
     fn make(setup: Setup) -> io::Result<Self>;
 }
 
 impl Real for EpollDriver {
+    const PARKS: bool = false;
     fn make(setup: Setup) -> io::Result<Self> {
         EpollDriver::new(setup)
     }
 }
 
 impl Real for UringDriver {
+    const PARKS: bool = true;
     fn make(setup: Setup) -> io::Result<Self> {
         UringDriver::new(setup)
     }
@@ -46,6 +53,22 @@ pub(in crate::driver) fn driver_with<D: Real>(
     pool: PoolOptions,
     post: Ends,
 ) -> (D, SocketAddr) {
+    make(address, options, pool, post, PARK_AFTER)
+}
+
+/// A driver that parks after another span than the others.
+pub(in crate::driver) fn driver_parking<D: Real>(park_after: Duration) -> (D, SocketAddr) {
+    let post = Offices::new(1).unwrap().ends_here(0);
+    make(loopback(), &ListenOptions::default(), PoolOptions::default(), post, park_after)
+}
+
+fn make<D: Real>(
+    address: SocketAddr,
+    options: &ListenOptions,
+    pool: PoolOptions,
+    post: Ends,
+    park_after: Duration,
+) -> (D, SocketAddr) {
     let listener = listen::bind(address, options).unwrap();
     let address = listener.address();
     let setup = Setup {
@@ -55,6 +78,7 @@ pub(in crate::driver) fn driver_with<D: Real>(
         pool,
         pipes_max: 8,
         connections_max: 100_000,
+        park_after,
     };
     let mut driver = D::make(setup).unwrap();
     driver.resume_accept();

@@ -37,7 +37,9 @@ struct Place {
     cancelled: bool,
 }
 
-/// The listeners. A multishot accept is in flight on each that is armed.
+/// The listeners. An accept is in flight on each that is armed: a multishot one, unless other shards wait on the same
+/// socket. There the kernel wakes the one that waits longest, which a multishot accept would be for ever; one that is
+/// asked for anew goes to the end, and the shards take turns.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     places: Vec<Place>,
@@ -71,7 +73,11 @@ impl UringDriver {
             let token = Token::driver(Op::Accept, u32::try_from(number).expect("few listeners"));
             if on && !place.armed {
                 place.armed = true;
-                self.ring.accept(place.listener.as_fd(), token);
+                if place.listener.is_shared() {
+                    self.ring.accept_once(place.listener.as_fd(), token);
+                } else {
+                    self.ring.accept(place.listener.as_fd(), token);
+                }
             } else if !on && place.armed && !place.cancelled {
                 place.cancelled = true;
                 self.ring.cancel(token);
@@ -116,12 +122,16 @@ impl UringDriver {
         }
     }
 
-    /// Once no accept is in flight after a stop: takes what the queues still hold, and closes the listeners.
+    /// Once no accept is in flight after a stop: takes what the queues still hold, but for those that outlive this
+    /// process, and closes the listeners.
     fn conclude_accepting(&mut self) {
         if self.acceptor.wanted != Wanted::Stopping || self.acceptor.places.iter().any(|place| place.armed) {
             return;
         }
         for place in std::mem::take(&mut self.acceptor.places) {
+            if place.listener.is_shared() {
+                continue;
+            }
             for _ in 0..ACCEPTS_AT_END_MAX {
                 self.counters.syscalls += 1;
                 match socket::accept(place.listener.as_fd()) {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::park::Parking;
 use crate::driver::{Read, outbox::Outbox};
 
 /// The receiving operation in flight.
@@ -13,6 +14,8 @@ pub(super) enum Receiving {
     Stream,
     /// A single receive.
     Once,
+    /// A single receive that does not wait, for a connection that stays parked.
+    Fetch,
     /// A poll: for `Read::Readiness`, or because buffers are scarce.
     Readiness,
 }
@@ -41,6 +44,9 @@ pub(super) struct Conn {
     pub(super) broken: i32,
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
+    pub(super) parking: Parking,
+    /// It received something since the hand of the parking last came by.
+    pub(super) active: bool,
     /// A poll for errors and hang-ups is in flight.
     pub(super) watching: bool,
     /// The receiving operation was told to end.
@@ -55,6 +61,8 @@ pub(super) struct Conn {
     pub(super) changed: bool,
     /// The peer is slow: what is queued goes to the heap at once.
     pub(super) stalled: bool,
+    /// The last receive filled a buffer.
+    pub(super) bulk: bool,
     /// Sending broke: what is queued later is discarded.
     pub(super) send_failed: bool,
     /// FIN follows what is queued.
@@ -74,6 +82,8 @@ impl Conn {
             broken: 0,
             receiving: Receiving::Nothing,
             sending: Sending::Nothing,
+            parking: Parking::No,
+            active: true,
             watching: false,
             receive_cancelled: false,
             stop_owed: false,
@@ -81,6 +91,7 @@ impl Conn {
             listed: false,
             changed: false,
             stalled: false,
+            bulk: false,
             send_failed: false,
             finishing: false,
             posted: false,
@@ -105,4 +116,4 @@ impl Conn {
 }
 
 /// An idle connection costs no more than this in the driver, beside its slot's generation.
-const _: () = assert!(size_of::<Conn>() <= 48);
+const _: () = assert!(size_of::<Conn>() <= 40);

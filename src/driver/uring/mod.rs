@@ -8,10 +8,11 @@
 //!
 //! - `ring`: the queues; `token`: names of operations; `provided`: the kernel's buffer ring; `probe`: whether
 //!   all of this is to be had.
-//! - `conn`: one connection; `receive`, `send`, `accept`: what is done for it.
+//! - `conn`: one connection; `receive`, `send`, `accept`, `park`: what is done for it.
 
 mod accept;
 mod conn;
+mod park;
 mod probe;
 mod provided;
 mod receive;
@@ -37,12 +38,14 @@ pub(super) use self::probe::probe;
 use self::{
     accept::Acceptor,
     conn::{Conn, Receiving, Sending},
+    park::Park,
     provided::Provided,
     ring::{Queues, Ring},
     token::{Op, Token},
 };
 use super::{
-    Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PostFull, Read, Setup, SpliceIn,
+    Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PoolOptions, PostFull, Read, Setup,
+    SpliceIn,
     buffers::Pool,
     outbox::Memory,
     pending::Pending,
@@ -80,11 +83,17 @@ pub struct UringDriver {
     scarce: bool,
     direct_reads_left: usize,
     acceptor: Acceptor,
+    park: Park,
     post: Ends,
     post_watched: bool,
     counters: DriverCounters,
     /// The ring and the descriptors belong to one thread.
     not_send: PhantomData<*const ()>,
+}
+
+/// Memory that the driver of one shard locks, in bytes.
+pub fn locked_bytes(pool: PoolOptions) -> u64 {
+    ring::locked_bytes(pool.buffers)
 }
 
 impl UringDriver {
@@ -110,6 +119,7 @@ impl UringDriver {
             scarce: false,
             direct_reads_left: 0,
             acceptor: Acceptor::new(setup.listeners),
+            park: Park::new(setup.park_after, setup.clock.at())?,
             post: setup.post,
             post_watched: false,
             counters: DriverCounters::default(),
@@ -172,6 +182,7 @@ impl UringDriver {
             return;
         }
         let mut state = self.slots.remove(conn).expect("looked at above");
+        self.park.forget(&state);
         if let Some(outbox) = &mut state.outbox {
             self.memory.clear(outbox);
         }
@@ -198,6 +209,7 @@ impl UringDriver {
                     self.take_letters();
                 }
             }
+            Op::Park => self.on_park(entry.result()),
             // What was to be cancelled had ended already.
             Op::Cancel => {}
         }
@@ -210,11 +222,15 @@ impl UringDriver {
     /// Pushes everything that is due, and enters the kernel.
     fn turn(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<()> {
         self.direct_reads_left = DIRECT_READS_PER_TURN;
+        let mut changed = std::mem::take(&mut self.changed);
+        if self.is_short_of_buffers() {
+            self.send_ahead(&changed);
+        }
+        changed.append(&mut self.changed);
         self.relieve();
         if !self.scarce {
             self.provided.provide_all(&mut self.memory.pool);
         }
-        let mut changed = std::mem::take(&mut self.changed);
         for conn in changed.drain(..) {
             self.settle(conn);
         }
@@ -226,6 +242,29 @@ impl UringDriver {
         self.ring.enter(wait, timeout)
     }
 
+    /// Whether most buffers are queued for sending, so that the next receives would find none or few.
+    fn is_short_of_buffers(&self) -> bool {
+        self.scarce || self.memory.pool.unlent() < self.memory.pool.count() / 2
+    }
+
+    /// Submits the sends by themselves and takes their buffers back before anything is received. One system call
+    /// more, where receives would otherwise end for want of a buffer, each to be read directly and armed anew.
+    fn send_ahead(&mut self, changed: &[ConnId]) {
+        // What is ready already comes first.
+        if self.ring.is_ready() {
+            return;
+        }
+        for &conn in changed {
+            if self.open(conn).is_some_and(|state| !state.posted) {
+                self.settle_sending(conn);
+            }
+        }
+        self.ring.submit();
+        while let Some(entry) = self.ring.pop() {
+            self.complete(&entry);
+        }
+    }
+
     /// Closes everything and waits until nothing is in flight, for a limited time.
     fn drain(&mut self) {
         self.pending.clear(&mut self.memory.pool);
@@ -235,6 +274,9 @@ impl UringDriver {
         self.close_listeners();
         if self.post_watched {
             self.ring.cancel(Token::driver(Op::Post, 0));
+        }
+        if self.park.watched {
+            self.ring.cancel(Token::driver(Op::Park, 0));
         }
         let deadline = self.clock.at() + DRAIN_TIME_MAX;
         loop {
@@ -262,7 +304,9 @@ impl Driver for UringDriver {
             self.post_watched = true;
             self.ring.poll(self.post.receiving(), libc::POLLIN.into(), Token::driver(Op::Post, 0));
         }
-        let timeout = deadline.map(|deadline| deadline.since(self.clock.at()));
+        let now = self.clock.at();
+        self.park_quiet(now);
+        let timeout = deadline.map(|deadline| deadline.since(now));
         self.turn(timeout != Some(Duration::ZERO), timeout)
     }
 
@@ -281,10 +325,10 @@ impl Driver for UringDriver {
     }
 
     fn read(&mut self, conn: ConnId, how: Read) {
-        let Some(state) = self.open(conn).filter(|state| !state.want.is_like(how) && !state.posted) else {
-            return;
-        };
+        let state = self.slots.get_mut(conn).filter(|state| state.is_open() && !state.want.is_like(how));
+        let Some(state) = state else { return };
         let before = std::mem::replace(&mut state.want, how);
+        self.park.leave(state);
         state.stop_owed = how == Read::Off && (before != Read::Readiness || state.stop_owed);
         // One that starved has nothing in flight: it is settled anew, and its place in the list is void.
         state.starved = false;
@@ -432,6 +476,9 @@ impl Driver for UringDriver {
             buffers_free: self.memory.pool.unlent() as u64,
             held_bytes: self.memory.held_bytes() as u64,
             syscalls: self.counters.syscalls + self.ring.calls,
+            parked: self.park.parked,
+            parked_total: self.park.parked_total,
+            woken_total: self.park.woken_total,
             ..self.counters
         }
     }

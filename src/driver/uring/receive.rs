@@ -13,25 +13,31 @@ use io_uring::cqueue;
 use super::{
     UringDriver,
     conn::Receiving,
+    park::Parking,
     token::{Op, Token},
 };
 use crate::{
     driver::{
         Chunk, Completion, Read,
+        outbox::RUNS_MAX,
         socket::{self, errno, is_not_now},
     },
     id::ConnId,
 };
 
-/// Buffers that one direct read may fill: 64 KiB by default, so that a bulk stream is not sent on in small
-/// pieces.
-const DIRECT_READ_BUFFERS: usize = 4;
+/// Buffers that one direct read of a bulk stream may fill: 256 KiB by default, from which on larger reads and sends
+/// cost no less a byte. As many as one send covers.
+const DIRECT_READ_BUFFERS: usize = RUNS_MAX;
 
 const READABLE: i32 = (libc::POLLIN | libc::POLLRDHUP) as i32;
 
 impl UringDriver {
     pub(super) fn settle_receiving(&mut self, conn: ConnId) {
         let scarce = self.scarce;
+        let Some(state) = self.slots.get_mut(conn) else { return };
+        if state.parking != Parking::No && state.want == Read::Stream && self.rests(conn) {
+            return;
+        }
         let Some(state) = self.slots.get_mut(conn) else { return };
         let socket = state.socket.as_fd();
         let token = Token::new(Op::Receive, conn);
@@ -66,6 +72,8 @@ impl UringDriver {
             (Receiving::Readiness, _) if state.want != Read::Off => {}
             (Receiving::Stream, _) if state.want == Read::Stream => {}
             (Receiving::Once, _) if matches!(state.want, Read::Once { .. }) => {}
+            // Over by itself: what is wanted is looked at when it completes.
+            (Receiving::Fetch, _) => {}
             _ => {
                 if !std::mem::replace(&mut state.receive_cancelled, true) {
                     self.ring.cancel(token);
@@ -124,11 +132,16 @@ impl UringDriver {
         let room = self.memory.pool.buffer_bytes();
         let open = self.slots.get_mut(conn).filter(|state| state.is_open());
         let is_open = open.is_some();
-        if operation == Receiving::Once
-            && let Some(state) = open
-            && matches!(state.want, Read::Once { .. })
-        {
-            state.want = Read::Off;
+        if let Some(state) = open {
+            state.active = true;
+            state.bulk = bytes >= room;
+            if operation == Receiving::Once && matches!(state.want, Read::Once { .. }) {
+                state.want = Read::Off;
+            }
+            if operation == Receiving::Fetch && bytes == room {
+                // More may be there, of which no edge will tell.
+                self.park.leave(state);
+            }
         }
         let mut left = bytes;
         for after in 0..bytes.div_ceil(room) {
@@ -149,6 +162,7 @@ impl UringDriver {
         let Some(state) = self.slots.get_mut(conn).filter(|state| state.is_open()) else { return };
         state.want = Read::Off;
         state.stop_owed = false;
+        self.park.leave(state);
         state.broken = error.unwrap_or(state.broken);
         let error = state.known_error();
         self.pending.push(Completion::Ended { conn, error });
@@ -198,6 +212,7 @@ impl UringDriver {
         }
         self.scarce = true;
         state.starved = true;
+        self.park.leave(state);
         if !std::mem::replace(&mut state.listed, true) {
             self.starved.push_back(conn);
         }
@@ -228,7 +243,7 @@ impl UringDriver {
         };
         let pool = &mut self.memory.pool;
         let mut lent = [0; DIRECT_READ_BUFFERS];
-        let count = pool.free().min(if once.is_some() { 1 } else { DIRECT_READ_BUFFERS });
+        let count = pool.free().min(if once.is_none() && state.bulk { DIRECT_READ_BUFFERS } else { 1 });
         for place in &mut lent[..count] {
             *place = pool.lend().expect("counted above");
         }
@@ -236,10 +251,12 @@ impl UringDriver {
         let mut rooms: [_; DIRECT_READ_BUFFERS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let count = pool.rooms_mut(lent, once.unwrap_or(usize::MAX), &mut rooms);
         let received = socket::receive_vectored(state.socket.as_fd(), &mut rooms[..count]);
+        state.active = true;
         if once.is_some() && matches!(received, Ok(1..)) {
             state.want = Read::Off;
         }
         let mut left = received.as_ref().map_or(0, |bytes| *bytes);
+        state.bulk = left >= pool.buffer_bytes();
         for &buffer in lent {
             let length = left.min(pool.buffer_bytes());
             left -= length;
@@ -280,7 +297,8 @@ impl UringDriver {
                 self.receive_despite_scarcity(conn);
             }
         }
-        self.scarce = false;
+        // With every buffer queued for sending, receives would only end at once.
+        self.scarce &= self.memory.pool.unlent() == 0;
     }
 
     fn receive_despite_scarcity(&mut self, conn: ConnId) {

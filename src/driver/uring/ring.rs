@@ -30,6 +30,17 @@ impl Queues {
     pub(super) const DEFAULT: Queues = Queues { submissions: 1024, completions: 8192 };
 }
 
+/// Memory that a shard's ring and its ring of `buffers` receive buffers lock, in bytes; the buffers themselves are not
+/// locked. Since Linux 6.14 it is charged to the user (`RLIMIT_MEMLOCK`), before only a part of it.
+pub(super) fn locked_bytes(buffers: u32) -> u64 {
+    let Queues { submissions, completions } = Queues::DEFAULT;
+    // io_uring_setup(2): an entry is 64 bytes, a completion 16; the completions share their pages with the heads.
+    let pages = |bytes: u64| bytes.next_multiple_of(4096);
+    pages(u64::from(submissions) * 64)
+        + pages(u64::from(completions) * 16 + 512)
+        + pages(u64::from(buffers) * 16)
+}
+
 /// The group of the one buffer ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
@@ -107,6 +118,15 @@ impl Ring {
         self.push(&entry, token);
     }
 
+    /// Accepts one connection.
+    pub(super) fn accept_once(&mut self, listener: BorrowedFd<'_>, token: Token) {
+        let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let entry =
+            opcode::Accept::new(types::Fd(listener.as_raw_fd()), address, length).flags(flags).build();
+        self.push(&entry, token);
+    }
+
     /// Receives into buffers of the group until cancelled, the end, or no buffer is left.
     pub(super) fn receive_stream(&mut self, socket: BorrowedFd<'_>, token: Token) {
         let socket = types::Fd(socket.as_raw_fd());
@@ -121,6 +141,16 @@ impl Ring {
     /// Receives once, into one buffer of the group.
     pub(super) fn receive_once(&mut self, socket: BorrowedFd<'_>, bytes_max: u32, token: Token) {
         let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), bytes_max)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.push(&entry, token);
+    }
+
+    /// Receives what is there, into one buffer of the group; never waits.
+    pub(super) fn fetch(&mut self, socket: BorrowedFd<'_>, token: Token) {
+        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0)
+            .flags(libc::MSG_DONTWAIT)
             .buf_group(BUFFER_GROUP)
             .build()
             .flags(squeue::Flags::BUFFER_SELECT);
@@ -193,6 +223,19 @@ impl Ring {
                 }
             }
         }
+    }
+
+    /// Submits what was pushed, without letting the kernel do anything else: of what was submitted before nothing
+    /// completes meanwhile. A failure leaves operations for the next `enter`.
+    pub(super) fn submit(&mut self) {
+        let pushed = self.ring.submission().len();
+        if pushed == 0 {
+            return;
+        }
+        self.calls += 1;
+        let pushed = u32::try_from(pushed).expect("no more than the queue is long");
+        // SAFETY: names no memory beside the queue, whose entries are valid by the contract of `push_entry`.
+        let _ = unsafe { self.ring.submitter().enter::<libc::sigset_t>(pushed, 0, 0, None) };
     }
 
     /// Submits what was pushed, and if `wait`, waits for a completion or the timeout.

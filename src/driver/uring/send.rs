@@ -17,6 +17,7 @@ use crate::{
         Chunk, Completion, Pipe,
         outbox::{Front, RUNS_MAX},
         socket::{self, errno, is_not_now},
+        write::write_front,
     },
     id::ConnId,
 };
@@ -164,14 +165,20 @@ impl UringDriver {
                 if bytes < flown {
                     state.stalled = true;
                 }
-                if bytes > 0 && is_open {
-                    self.pending.push(Completion::Sent { conn, bytes });
+                outbox.untold += bytes;
+                // What was queued meanwhile has not been offered: that it is left says nothing about the peer.
+                if outbox.is_empty() || state.stalled {
+                    let bytes = std::mem::take(&mut outbox.untold);
+                    if bytes > 0 && is_open {
+                        self.pending.push(Completion::Sent { conn, bytes });
+                    }
                 }
             }
             Err(_) if matches!(-result, libc::EAGAIN | libc::EINTR | libc::ECANCELED) => {
                 state.stalled = true;
+                let bytes = std::mem::take(&mut outbox.untold);
                 if operation == Sending::Attempt && is_open {
-                    self.pending.push(Completion::Sent { conn, bytes: 0 });
+                    self.pending.push(Completion::Sent { conn, bytes });
                 }
             }
             Err(_) => return self.fail_sending(conn, -result),
@@ -188,21 +195,23 @@ impl UringDriver {
         }
     }
 
-    /// Writes the pipes at the front, as far as the socket takes them.
+    /// Writes what is queued up to the last pipe by direct calls, as far as the socket takes it: a pipe can leave in
+    /// no other way, and what stands in front of it leaves with it.
     fn splice_out(&mut self, conn: ConnId) {
         let Some(state) = self.slots.get_mut(conn) else { return };
         let Some(outbox) = &mut state.outbox else { return };
-        let mut sent = 0;
+        if !outbox.has_pipe() {
+            return;
+        }
+        let mut sent = std::mem::take(&mut outbox.untold);
         let mut waits = false;
         let mut failure = None;
-        while let Some(Front::Pipe(pipe)) = outbox.front(&self.memory) {
+        while outbox.has_pipe()
+            && let Some(written) = write_front(state.socket.as_fd(), outbox, &mut self.memory)
+        {
             self.counters.syscalls += 1;
-            let pipes = &self.memory.pipes;
-            match socket::splice(pipes.read_end(pipe), state.socket.as_fd(), pipes.held(pipe)) {
-                Ok(bytes) => {
-                    self.memory.advance(outbox, bytes);
-                    sent += bytes;
-                }
+            match written {
+                Ok(bytes) => sent += bytes,
                 Err(error) if is_not_now(&error) => {
                     waits = true;
                     state.stalled = true;

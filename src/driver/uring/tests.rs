@@ -1,6 +1,9 @@
 //! What only io_uring has: short queues, and memory that the kernel still uses.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    io::{Read as _, Write as _},
+    time::Duration,
+};
 
 use super::{Queues, UringDriver};
 use crate::driver::{
@@ -24,6 +27,7 @@ fn with_pool(queues: Queues, pool: PoolOptions) -> (UringDriver, std::net::Socke
         pool,
         pipes_max: 0,
         connections_max: 10_000,
+        park_after: Duration::ZERO,
     };
     let mut driver = UringDriver::with_queues(setup, queues).unwrap();
     driver.resume_accept();
@@ -116,5 +120,54 @@ fn buffers_that_the_kernel_has_already_serve_whoever_starves() {
     }
     assert_eq!(driver.counters().buffers_exhausted, 1);
     assert_eq!(received, 5);
+    finish(driver);
+}
+
+#[test]
+fn queued_buffers_come_back_before_more_is_received() {
+    let pool = PoolOptions { buffers: 8, buffer_bytes: 4096 };
+    let (mut driver, address) = with_pool(Queues::DEFAULT, pool);
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let (client, conn) = connect(&mut driver, address);
+        driver.read(conn, Read::Stream);
+        clients.push(client);
+    }
+    for _ in 0..20 {
+        // Six of the eight buffers are queued by then, and six are wanted.
+        for client in &mut clients {
+            client.write_all(&[1; 100]).unwrap();
+        }
+        turn(&mut driver, echo);
+    }
+    assert_eq!(driver.counters().buffers_exhausted, 0);
+    drop(clients);
+    finish(driver);
+}
+
+#[test]
+fn what_was_not_offered_yet_is_not_told_as_waiting() {
+    let (mut driver, address) = with_queues(Queues::DEFAULT);
+    let (client, conn) = connect(&mut driver, address);
+    let mut told = 0;
+    let on_sent = |driver: &mut UringDriver, told: &mut usize, completion| match completion {
+        Completion::Sent { bytes, .. } => {
+            *told += bytes;
+            assert_eq!(driver.queued(conn), 0, "the kernel has room for all of it");
+        }
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..50 {
+        driver.send_bytes(conn, b"first");
+        let now = driver.now().at;
+        driver.wait(Some(now)).unwrap();
+        // The kernel has taken the first, and its completion waits.
+        driver.send_bytes(conn, b"second");
+        while let Some(completion) = driver.next() {
+            on_sent(&mut driver, &mut told, completion);
+        }
+    }
+    until(&mut driver, &mut told, "word of all", on_sent, |_, told| *told == 50 * 11);
+    drop(client);
     finish(driver);
 }

@@ -21,6 +21,8 @@ pub(super) enum Op {
     Post = 4,
     /// Cancel one of the others.
     Cancel = 5,
+    /// Wait for something to read on a parked connection.
+    Park = 6,
 }
 
 /// 24 bits of index, 32 of generation, 8 of operation, from the top.
@@ -53,6 +55,7 @@ impl Token {
             3 => Op::Accept,
             4 => Op::Post,
             5 => Op::Cancel,
+            6 => Op::Park,
             other => unreachable!("only our own operations complete, not {other}"),
         }
     }
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_token_holds_the_extremes() {
-        for op in [Op::Receive, Op::Send, Op::Watch, Op::Accept, Op::Post, Op::Cancel] {
+        for op in [Op::Receive, Op::Send, Op::Watch, Op::Accept, Op::Post, Op::Cancel, Op::Park] {
             for index in [0, 1, (1 << 24) - 1] {
                 for generation in [0, 1, u32::MAX] {
                     let conn = ConnId { index, generation };

@@ -125,7 +125,7 @@ impl<M: Means> PassThrough<M> {
     fn forward(&mut self, leg: usize) -> io::Result<bool> {
         let (low, high) = self.legs.split_at_mut(leg | 1);
         let (first, second) = (&mut low[leg & !1], &mut high[0]);
-        let (source, target) = if leg % 2 == 0 { (first, second) } else { (second, first) };
+        let (source, target) = if leg.is_multiple_of(2) { (first, second) } else { (second, first) };
         let (Some(source), Some(target)) = (source, target) else { return Ok(false) };
         if !M::is_empty(&target.held) {
             return Ok(true);
