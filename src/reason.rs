@@ -120,8 +120,9 @@ impl Reason {
         Reason::SessionsRateLimited,
     ];
 
-    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, RFC 6455 section 7.4.1), or `None`
-    /// where no one is left to tell or the contract says to drop the socket without a handshake.
+    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, RFC 6455 section
+    /// 7.4.1), or `None` where no one is left to tell or the contract says to drop the socket without a
+    /// handshake.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
             Self::PeerReset | Self::PeerEnded | Self::PingTimeout | Self::CloseTimeout => return None,

@@ -105,9 +105,9 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send a text message.
     Send { conn: ConnId, text: String },
-    /// Send a text message made of `head`, the bytes `body` of the message just given, and `tail`. Only while a message is
-    /// given, and once for each: its bytes may be sent from where they lie. While more waits for `to` than may, the
-    /// connection that sent the message is not read.
+    /// Send a text message made of `head`, the bytes `body` of the message just given, and `tail`. Only
+    /// while a message is given, and once for each: its bytes may be sent from where they lie. While more
+    /// waits for `to` than may, the connection that sent the message is not read.
     Forward { to: ConnId, head: &'static str, body: Range<usize>, tail: &'static str },
     /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
     /// delivered; a second `Close`, always with an impatient reason, ends that wait.
@@ -168,8 +168,8 @@ pub trait Policy {
     /// Charges one new pairing session to the IP's budget of this minute; `false` is over it (pair.md section 3,
     /// `PAIR_IP_RATE_PER_MIN`).
     fn charge_session(&self, ip: IpAddr, now: Now) -> bool;
-    /// Takes one of the places that all shards together have for pairing sessions; `false` when none is left. Each that was
-    /// taken is given back by [`Policy::leave_session_place`].
+    /// Takes one of the places that all shards together have for pairing sessions; `false` when none is
+    /// left. Each that was taken is given back by [`Policy::leave_session_place`].
     fn take_session_place(&self) -> bool;
     /// Gives a place back.
     fn leave_session_place(&self);

@@ -1,7 +1,7 @@
 //! The plain HTTP pages that the dialects' contracts promise on the public port.
 //!
-//! A page of one dialect is there when that is served. Where several promise the same page, with exactly one of them served
-//! it is that one's to the letter, and with several it has the fields of all.
+//! A page of one dialect is there when that is served. Where several promise the same page, with exactly
+//! one of them served it is that one's to the letter, and with several it has the fields of all.
 
 use std::time::Duration;
 

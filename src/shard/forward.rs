@@ -1,11 +1,12 @@
 //! Messages that a dialect passes on, and the senders that wait for their receivers.
 //!
-//! The part of the message that is passed on leaves from where it lies wherever it can: the new head is written over the
-//! old one in front of it. What was received into the driver's memory and ends there is sent from there; what was
-//! gathered is handed over; only what has other messages behind it in the same memory is copied, once.
+//! The part of the message that is passed on leaves from where it lies wherever it can: the new head is
+//! written over the old one in front of it. What was received into the driver's memory and ends there is
+//! sent from there; what was gathered is handed over; only what has other messages behind it in the same
+//! memory is copied, once.
 //!
-//! A sender whose receiver has more waiting for it than [`DIRECTION_BYTES_HIGH`] is not read until half of that is left.
-//! So what waits for one connection is bounded by that and one message for each sender.
+//! A sender whose receiver has more waiting for it than [`DIRECTION_BYTES_HIGH`] is not read until half of
+//! that is left. So what waits for one connection is bounded by that and one message for each sender.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -175,8 +176,9 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// Writes `front` and `tail` around the part `body` of a buffer, where there is room for them: everything before `body`, and
-/// what lies behind it up to `end`, may be overwritten. Returns where the whole of it lies.
+/// Writes `front` and `tail` around the part `body` of a buffer, where there is room for them: everything
+/// before `body`, and what lies behind it up to `end`, may be overwritten. Returns where the whole of it
+/// lies.
 fn surround(
     buf: &mut [u8],
     body: Range<usize>,

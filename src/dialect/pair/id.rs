@@ -1,7 +1,8 @@
 //! Session ids: what the source shows in its QR code, and what the target has to name.
 //!
-//! 16 bytes, base64url without padding on the wire: 96 random bits, 16 for the relay's number, 10 for the shard's, and 6
-//! random ones. So the shard that holds a session is read from its id, and an id cannot be guessed.
+//! 16 bytes, base64url without padding on the wire: 96 random bits, 16 for the relay's number, 10 for the
+//! shard's, and 6 random ones. So the shard that holds a session is read from its id, and an id cannot be
+//! guessed.
 
 use std::fmt;
 

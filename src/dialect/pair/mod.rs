@@ -1,13 +1,14 @@
 //! The pair dialect (protocols: dvai-bridge rendezvous wire protocol, v1): two devices find each other by a QR code and
 //! exchange payloads that the relay cannot read.
 //!
-//! A **source** asks for a session and shows its id; a **target** that has read it joins; from then on a `relay` message of
-//! one is passed on to the other. A place whose socket is gone may be taken back until the session expires.
+//! A **source** asks for a session and shows its id; a **target** that has read it joins; from then on a
+//! `relay` message of one is passed on to the other. A place whose socket is gone may be taken back until
+//! the session expires.
 //!
-//! [`Pair`] is one shard's part of it. It holds the seats of its connections and the sessions that live here, and needs no
-//! letters: whoever names a session of another shard moves there first. Promises that a session is gone when its time is,
-//! that the places of all shards for sessions are counted exactly, and that a payload is never decoded. Never sees a
-//! socket, a clock or a random source of its own.
+//! [`Pair`] is one shard's part of it. It holds the seats of its connections and the sessions that live
+//! here, and needs no letters: whoever names a session of another shard moves there first. Promises that a
+//! session is gone when its time is, that the places of all shards for sessions are counted exactly, and
+//! that a payload is never decoded. Never sees a socket, a clock or a random source of its own.
 //!
 //! Read on in `requests` (what a message does), `wire` (how it is written).
 
@@ -53,8 +54,9 @@ impl PairConfig {
         Manners {
             message_bytes_max: self.message_bytes_max,
             too_long: Reason::MessageTooBig,
-            // A sender is stopped above one `DIRECTION_BYTES_HIGH`, which its last message may exceed by its whole length;
-            // notices and answers to the connection's own messages have another one to themselves.
+            // A sender is stopped above one `DIRECTION_BYTES_HIGH`, which its last message may exceed by
+            // its whole length; notices and answers to the connection's own messages have another one to
+            // themselves.
             queue_bytes_max: 2 * DIRECTION_BYTES_HIGH + self.message_bytes_max,
             ping_interval,
             role_timeout,

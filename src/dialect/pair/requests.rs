@@ -1,8 +1,8 @@
 //! What a message does, in the contract's order (pair.md sections 2 and 3).
 //!
-//! A connection without a session travels to the shard that the session it names lives on before anything is looked up
-//! there. One that is in a session stays where it is: it may ask for another session of its own, for which it leaves the
-//! one it is in, but not join one.
+//! A connection without a session travels to the shard that the session it names lives on before anything
+//! is looked up there. One that is in a session stays where it is: it may ask for another session of its
+//! own, for which it leaves the one it is in, but not join one.
 
 use std::ops::Range;
 

@@ -74,8 +74,8 @@ impl Session {
         }
     }
 
-    /// Gives a place to a socket: a target's that nobody has had, or one whose socket is gone to the device that had it.
-    /// `false` refuses.
+    /// Gives a place to a socket: a target's that nobody has had, or one whose socket is gone to the device
+    /// that had it. `false` refuses.
     pub(super) fn seat(&mut self, role: Role, conn: ConnId, card: Card) -> bool {
         let end = match (role, &mut self.target) {
             (Role::Source, _) => &mut self.source,

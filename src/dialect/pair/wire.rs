@@ -1,8 +1,9 @@
 //! The messages of the pair dialect: JSON in, values out, and back.
 //!
-//! Reads what `JSON.parse` of the reference reads (see [`crate::dialect::json`]). Strings that are only passed on stay as
-//! the peer wrote them, escapes included; nothing builds a document. Binary messages are the same JSON; where the
-//! reference would replace bytes that are not UTF-8, they are not JSON here. Judges shape only.
+//! Reads what `JSON.parse` of the reference reads (see [`crate::dialect::json`]). Strings that are only
+//! passed on stay as the peer wrote them, escapes included; nothing builds a document. Binary messages are
+//! the same JSON; where the reference would replace bytes that are not UTF-8, they are not JSON here.
+//! Judges shape only.
 
 use std::{fmt, ops::Range};
 

@@ -113,8 +113,8 @@ pub enum Step {
     /// A message above the caller's maximum (`collect` only), said at the header that exceeds it. Nothing
     /// after it is to be read.
     TooLong,
-    /// A message that has to be gathered wants this much room and there is less (`collect` only). Nothing of it is taken;
-    /// call again with the rest of the input when there is.
+    /// A message that has to be gathered wants this much room and there is less (`collect` only). Nothing
+    /// of it is taken; call again with the rest of the input when there is.
     NoRoom(usize),
     /// At least `splice_min` bytes of a zero-mask data frame are still to come (`relay` only), said once
     /// per frame: the caller may move the rest of the frame, `Inbound::frame_left` bytes, itself and report

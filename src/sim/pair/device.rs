@@ -213,6 +213,10 @@ impl Device {
     }
 
     fn talk(&mut self, bond: &mut Bond, scene: &mut Scene<'_>) {
+        if self.session != bond.session {
+            // The source has another session by now: here nobody comes back.
+            return self.leave(scene);
+        }
         let Some(wire) = &mut self.wire else { return };
         if wire.backlog() > scene.manners.backlog_bytes {
             return;

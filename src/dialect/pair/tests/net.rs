@@ -1,8 +1,8 @@
-//! A relay without sockets: several shards of the pair dialect, with their moves and timers carried out as the engine does
-//! it, in virtual time.
+//! A relay without sockets: several shards of the pair dialect, with their moves and timers carried out as
+//! the engine does it, in virtual time.
 //!
-//! Holds every connection's side of the conversation. Checks with every action that the dialect keeps its contract with the
-//! shard: nothing is sent to a connection after its close, nothing moves that is settled.
+//! Holds every connection's side of the conversation. Checks with every action that the dialect keeps its
+//! contract with the shard: nothing is sent to a connection after its close, nothing moves that is settled.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 

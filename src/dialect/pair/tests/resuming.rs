@@ -73,9 +73,8 @@ fn the_device_and_its_key_are_compared_by_what_they_say() {
         let (source, _, session) = net.pair();
         net.close(source);
         let source = net.open();
-        let spelled = format!(
-            r#"{{"type":"pair-source","sessionId":"{session}","deviceId":"\u0069d-a","ephemeralPubKey":"key\u002da","deviceName":"new name","capability":{{}}}}"#
-        );
+        let spelled = format!(r#"{{"type":"pair-source","sessionId":"{session}","deviceId":"\u0069d-a","#)
+            + r#""ephemeralPubKey":"key\u002da","deviceName":"new name","capability":{}}"#;
         net.say_bytes(source, spelled.as_bytes());
         assert_eq!(net.heard(source)[0]["type"], "session-created");
     });
