@@ -34,6 +34,9 @@ pub fn binary() -> String {
     std::env::var("LONGSPLICE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_longsplice").to_owned())
 }
 
+/// Changes the command that starts a relay.
+type Prepare = Box<dyn Fn(&mut Command)>;
+
 /// A relay to be started.
 pub struct Setup {
     cell: Cell,
@@ -41,7 +44,7 @@ pub struct Setup {
     arguments: Vec<String>,
     listen: Option<&'static str>,
     handed_over: Option<TcpListener>,
-    prepare: Option<Box<dyn Fn(&mut Command)>>,
+    prepare: Option<Prepare>,
     descriptors: Option<u32>,
 }
 
