@@ -109,6 +109,11 @@ impl Setup {
     /// The program with its standard input: the relay, or a shell that takes descriptors away or puts a handed
     /// over socket where it belongs, and becomes the relay.
     fn program(&self) -> Command {
+        if self.handed_over.is_none() && self.descriptors.is_none() {
+            let mut command = Command::new(binary());
+            command.stdin(Stdio::null());
+            return command;
+        }
         let limit = self.descriptors.map_or(String::new(), |most| format!("ulimit -n {most} && "));
         let (input, handed) = match &self.handed_over {
             Some(listener) => {
