@@ -431,7 +431,7 @@ fn allow_list(config: &Config) -> Result<AllowList, String> {
 /// How many descriptors each shard may have: all that the limit allows where it gets a table of its own.
 fn descriptors_of_a_shard(limit: u64, shards: u16) -> u64 {
     // Asked of a thread that ends at once: a table that was made private stays so.
-    let tried = thread::spawn(|| process::can_have_own_table());
+    let tried = thread::spawn(process::can_have_own_table);
     if tried.join().unwrap_or(false) { limit } else { limit / u64::from(shards.max(1)) }
 }
 

@@ -131,7 +131,7 @@ fn an_upgrade_is_answered_as_rfc_6455_says() {
 fn an_upgrade_elsewhere_is_a_bare_404() {
     every_cell(|cell| {
         let relay = cell.start();
-        for path in ["/", "/v1/link/", "/v2/link", "/ws", "/pair", "/health", "/V1/LINK"] {
+        for path in ["/", "/v1/link/", "/v2/link", "/ws", "/pair/", "/health", "/V1/LINK"] {
             let (response, over) = exchange(&relay, &upgrade_head(&relay).replace("/v1/link", path));
             assert_eq!(response.status_line, "HTTP/1.1 404 Not Found", "{path}");
             assert!(over, "{path}: the connection is closed");

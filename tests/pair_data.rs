@@ -456,6 +456,6 @@ fn half_sent_messages_of_many_stay_within_the_budget() {
         check_open(&mut support::pair::open(&relay));
         drop(sockets);
         eventually("what was held is let go", || relay.metrics().sum("longsplice_message_bytes") == 0.0);
-        bystander.to_target(&"x".repeat(900_000));
+        bystander.tell_target(&"x".repeat(900_000));
     });
 }

@@ -398,7 +398,7 @@ fn the_cap_can_be_set() {
         let relay = cell.setup().env("PAIR_MAX_MESSAGE_BYTES", 4096).start();
         let mut pair = Pair::<Peer>::new(&relay);
         let empty = relay_message(&pair.id, "").len();
-        pair.to_target(&"x".repeat(4096 - empty));
+        pair.tell_target(&"x".repeat(4096 - empty));
         pair.source.say(&relay_message(&pair.id, &"x".repeat(4097 - empty)));
         pair.source.expect_closed(1009);
         expect_disconnected(&mut pair.target);

@@ -224,7 +224,7 @@ fn a_target_takes_its_slot_back() {
             pair.target = open(&relay);
             pair.target.tell(&pair.target_device.target(&pair.id));
             pair.expect_connected();
-            pair.to_target(&format!("again {round}"));
+            pair.tell_target(&format!("again {round}"));
             pair.check();
         }
     });
@@ -249,7 +249,7 @@ fn a_source_takes_its_slot_back() {
             assert!(created.expires_at >= expired_at, "the new expiry is fresh");
             expired_at = created.expires_at;
             pair.expect_connected();
-            pair.to_target(&format!("again {round}"));
+            pair.tell_target(&format!("again {round}"));
             pair.check();
         }
     });

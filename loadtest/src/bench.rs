@@ -1,5 +1,5 @@
-//! Where relays are measured: which cores are whose, which relay is under load, and one run with everything that watches
-//! it.
+//! Where relays are measured: which cores are whose, which relay is under load, and one run with everything that
+//! watches it.
 
 use std::io::Stderr;
 

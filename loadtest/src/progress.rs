@@ -1,4 +1,5 @@
-//! What is going on, told while it goes on: one line that is rewritten on a terminal, a line every few seconds elsewhere.
+//! What is going on, told while it goes on: one line that is rewritten on a terminal, a line every few seconds
+//! elsewhere.
 
 use std::{
     io::{IsTerminal, Write},

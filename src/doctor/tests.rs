@@ -13,8 +13,8 @@ fn need() -> Need {
         driver: Choice::Auto,
         pin: false,
         backlog: 4096,
-        locked_bytes: 4 * 200 << 10,
-        fixed_bytes: 4 * 65 << 20,
+        locked_bytes: (4 * 200) << 10,
+        fixed_bytes: (4 * 65) << 20,
         addresses: vec!["0.0.0.0:8080".parse().unwrap(), "[::]:8080".parse().unwrap()],
         fixed_buffers: (false, false),
     }

@@ -183,18 +183,18 @@ impl<S: End, T: End> Pair<S, T> {
 
     /// Sends a payload each way and checks that it arrives: the pair works.
     pub fn check(&mut self) {
-        self.to_target("from the source");
-        self.to_source("from the target");
+        self.tell_target("from the source");
+        self.tell_source("from the target");
     }
 
     /// Sends a payload to the target and checks that it arrives.
-    pub fn to_target(&mut self, payload: &str) {
+    pub fn tell_target(&mut self, payload: &str) {
         self.source.say(&relay_message(&self.id, payload));
         assert_eq!(self.target.expect("relay"), relayed("source", payload));
     }
 
     /// Sends a payload to the source and checks that it arrives.
-    pub fn to_source(&mut self, payload: &str) {
+    pub fn tell_source(&mut self, payload: &str) {
         self.target.say(&relay_message(&self.id, payload));
         assert_eq!(self.source.expect("relay"), relayed("target", payload));
     }

@@ -34,6 +34,9 @@ pub fn binary() -> String {
     std::env::var("LONGSPLICE_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_longsplice").to_owned())
 }
 
+/// Changes the command that starts a relay.
+type Prepare = Box<dyn Fn(&mut Command)>;
+
 /// A relay to be started.
 pub struct Setup {
     cell: Cell,
@@ -41,7 +44,7 @@ pub struct Setup {
     arguments: Vec<String>,
     listen: Option<&'static str>,
     handed_over: Option<TcpListener>,
-    prepare: Option<Box<dyn Fn(&mut Command)>>,
+    prepare: Option<Prepare>,
     descriptors: Option<u32>,
 }
 
@@ -106,6 +109,11 @@ impl Setup {
     /// The program with its standard input: the relay, or a shell that takes descriptors away or puts a handed
     /// over socket where it belongs, and becomes the relay.
     fn program(&self) -> Command {
+        if self.handed_over.is_none() && self.descriptors.is_none() {
+            let mut command = Command::new(binary());
+            command.stdin(Stdio::null());
+            return command;
+        }
         let limit = self.descriptors.map_or(String::new(), |most| format!("ulimit -n {most} && "));
         let (input, handed) = match &self.handed_over {
             Some(listener) => {

@@ -18,7 +18,7 @@ use longsplice::{
     proto::{
         http::{self, Upgrade},
         ws::{
-            Cursor, Inbound, Payload, Step,
+            Bounds, Cursor, Inbound, Payload, Step,
             outbound::{close_frame, text_frame_header},
         },
     },
@@ -222,7 +222,12 @@ impl<R: Runtime> Incoming<R> {
         loop {
             let mut cursor = Cursor::at(self.unread.start);
             let buffer = &mut self.buffer[..self.unread.end];
-            let step = self.inbound.collect(buffer, &mut cursor, CONTROL_BYTES_MAX, &mut gathered);
+            let step = self.inbound.collect(
+                buffer,
+                &mut cursor,
+                Bounds::of_message(CONTROL_BYTES_MAX),
+                &mut gathered,
+            );
             self.unread.start = cursor.read;
             match step {
                 Step::Message { payload: Payload::Here(range), .. } => {

@@ -26,8 +26,8 @@ pub struct SidesArgs {
     /// Starts relay B, likewise.
     #[arg(long, value_name = "CMD", required_unless_present = "b_url")]
     pub b: Option<String>,
-    /// Where A is, if not at the loopback address and the free port (or 8080, where the command takes no port); {port} as
-    /// above. Without --a, a relay that runs already, of which only what the generator sees is compared.
+    /// Where A is, if not at the loopback address and the free port (or 8080, where the command takes no port); {port}
+    /// as above. Without --a, a relay that runs already, of which only what the generator sees is compared.
     #[arg(long, value_name = "URL")]
     pub a_url: Option<String>,
     /// Where B is, likewise.

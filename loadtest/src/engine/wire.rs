@@ -109,8 +109,8 @@ impl Refusal {
                  --max-connections-per-ip, and its descriptors by ulimit -n), or give more --source-address"
             }
             Refusal::Closed(Some(1013), _) => {
-                "the relay has no room for more: raise its ulimit -n (longsplice: or --shards, each of which may hold as \
-                 many descriptors)"
+                "the relay has no room for more: raise its ulimit -n (longsplice: or --shards, each of which may hold \
+                 as many descriptors)"
             }
             Refusal::Status(400..500) => {
                 "check the path of --url; the Link endpoint is usually /v1/link, that for pairing /pair"

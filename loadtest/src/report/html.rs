@@ -1,5 +1,5 @@
-//! The report as one HTML file that needs nothing else: for people its tables and charts, for programs the report itself
-//! as JSON in the element `report`.
+//! The report as one HTML file that needs nothing else: for people its tables and charts, for programs the report
+//! itself as JSON in the element `report`.
 
 use super::{
     chart::{Chart, Merge, Points, Series, X, Y},
