@@ -20,8 +20,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes a `ws://` URL apart and resolves its host; without a path, the dialect's usual one is meant. Errors: what is
-    /// wrong with it and what would be right.
+    /// Takes a `ws://` URL apart and resolves its host; without a path, the dialect's usual one is meant. Errors: what
+    /// is wrong with it and what would be right.
     pub fn new(url: &str, origin: Option<&str>, dialect: Dialect) -> Result<Target, String> {
         let complain = |what: &str| Err(format!("--url {url}: {what}"));
         let Ok(uri) = url.parse::<Uri>() else {

@@ -1,7 +1,7 @@
 //! The pair protocol as its devices speak it: how they introduce themselves, and the payloads they exchange.
 //!
-//! A payload is a message's stamp and body in base64. What arrives is decoded, so that a relay may spell the JSON around
-//! and within it as it likes, but not change what it says.
+//! A payload is a message's stamp and body in base64. What arrives is decoded, so that a relay may spell the JSON
+//! around and within it as it likes, but not change what it says.
 
 use std::borrow::Cow;
 

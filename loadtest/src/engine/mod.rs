@@ -2,8 +2,8 @@
 //! a message.
 //!
 //! Reading order: `payload` (what is sent), `reader` (how it is checked), `wire` and `talk` (the control protocol),
-//! `link` (state), `worker` (the loop), `setup`, `traffic`, `closing`, and `tally` (what is counted). What is different where
-//! two devices pair is in `device` (the protocol) and `pairing` (the worker's part).
+//! `link` (state), `worker` (the loop), `setup`, `traffic`, `closing`, and `tally` (what is counted). What is
+//! different where two devices pair is in `device` (the protocol) and `pairing` (the worker's part).
 
 mod closing;
 mod device;
