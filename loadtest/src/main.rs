@@ -1,8 +1,8 @@
 //! The load generator that an operator runs against any relay of links or of paired devices.
 //!
 //! [`cli`] turns arguments and files into [`scenario`]s; [`run`] makes a run of one with the workers of [`engine`];
-//! [`bench`] finds or starts the relay and watches; [`report`] tells what was found; [`compare`] does all of it for two
-//! relays in turn.
+//! [`mod@bench`] finds or starts the relay and watches; [`report`] tells what was found; [`mod@compare`] does all of it
+//! for two relays in turn.
 
 #![forbid(unsafe_code)]
 
