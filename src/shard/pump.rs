@@ -290,8 +290,7 @@ impl<D: Driver> Shard<D> {
             conn.splicing = if may_pipe { Splicing::Yes } else { Splicing::No };
         }
         if conn.splicing == Splicing::Yes {
-            self.pipe(id);
-            return None;
+            return self.pipe(id);
         }
         if conn.stalled || conn.unread_len() > 0 || conn.splicing == Splicing::Stopping {
             return Some(Read::Off);
@@ -327,28 +326,33 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Moves what is there of the frame, header first, until the source is empty or the destination is full.
-    fn pipe(&mut self, id: ConnId) {
+    /// Moves what is there of the frame, header first, until the source is empty or has to wait. Returns how the
+    /// source is to be watched from then on: one that waits is not read, and so not judged by its pongs.
+    fn pipe(&mut self, id: ConnId) -> Option<Read> {
         loop {
-            let Some(conn) = self.conns.get_mut(id) else { return };
-            let (Some(splice), State::Spliced) = (conn.splice, conn.state) else { return };
+            let conn = self.conns.get_mut(id)?;
+            let (Some(splice), State::Spliced) = (conn.splice, conn.state) else { return None };
             let left = conn.inbound.frame_left();
             if left == 0 {
-                return self.end_piping(id);
+                self.end_piping(id);
+                return None;
             }
             let destination = conn.partner;
-            if conn.stalled
-                || conn.mode != Mode::Off
-                || !self.takes_from(destination, id)
-                || self.must_stall(id)
-            {
-                return;
+            let stalled = conn.stalled;
+            if conn.mode != Mode::Off || !self.takes_from(destination, id) {
+                return None;
             }
-            let Some((ledger, rates)) = self.dialects.ledger(splice) else { return };
+            if stalled || self.must_stall(id) {
+                return Some(Read::Off);
+            }
+            let (ledger, rates) = self.dialects.ledger(splice)?;
             let want = left.min(PIPE_BYTES_MAX);
             let bytes = match ledger.budget.allow(rates, self.now.at, want) {
                 Ok(bytes) => bytes as usize,
-                Err(at) => return self.wait_for_pace(id, at),
+                Err(at) => {
+                    self.wait_for_pace(id, at);
+                    return Some(Read::Off);
+                }
             };
             match self.driver.splice_in(id, bytes) {
                 SpliceIn::Moved(pipe, moved) => {
@@ -359,9 +363,15 @@ impl<D: Driver> Shard<D> {
                     self.driver.send_pipe(destination, pipe);
                     self.account(id, splice, moved as u64, messages);
                 }
-                SpliceIn::Empty => return self.set_read(id, Read::Readiness),
-                SpliceIn::Unavailable => return self.end_piping(id),
-                SpliceIn::Ended(error) => return self.on_ended(id, error),
+                SpliceIn::Empty => return Some(Read::Readiness),
+                SpliceIn::Unavailable => {
+                    self.end_piping(id);
+                    return None;
+                }
+                SpliceIn::Ended(error) => {
+                    self.on_ended(id, error);
+                    return None;
+                }
             }
         }
     }

@@ -68,7 +68,7 @@ impl Identity {
     }
 
     /// The `register` message (link.md section 4).
-    fn register(&self, stamp: u64, nonce: &str) -> Value {
+    pub(super) fn register(&self, stamp: u64, nonce: &str) -> Value {
         let mut message = b"frontier-link-register-v1".to_vec();
         for field in [self.address.as_str(), &stamp.to_string(), nonce, wire::HOST] {
             message.extend((field.len() as u32).to_be_bytes());

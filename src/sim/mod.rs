@@ -24,6 +24,8 @@ mod outbox;
 pub mod pair;
 mod pool;
 pub mod run;
+#[cfg(test)]
+mod scenarios;
 pub mod settings;
 pub mod stranger;
 mod stream;

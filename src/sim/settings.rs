@@ -86,6 +86,14 @@ impl Plan {
         }
     }
 
+    /// The plan of a scenario: one shard, links at `rates`, frames of `splice_bytes_min` leave by a pipe.
+    #[cfg(test)]
+    pub(super) fn of_a_scenario(rates: Rates, splice_bytes_min: usize) -> Plan {
+        let drawn = Plan::draw(&mut Dice::new(0));
+        let settings = Settings { splice_bytes_min, outbox_bytes_max: 1 << 20, ..drawn.settings.clone() };
+        Plan { shards: 1, idle: Duration::from_secs(300), rates, per_minute: 0, settings, ..drawn }
+    }
+
     /// Whether links have a rate.
     pub fn is_paced(&self) -> bool {
         !self.rates.is_unlimited()

@@ -1,0 +1,158 @@
+//! Scenarios that a run came upon, each by itself: one shard, one link, and no faults.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    dice::Dice,
+    driver::SimDriver,
+    faults::{Faults, Terrain},
+    host::Identity,
+    network::{Network, Shared},
+    settings::Plan,
+    wire::{BINARY, Incoming, Wire},
+};
+use crate::{
+    dialect::link::PATH,
+    driver::Driver,
+    pacing::Rates,
+    shard::{self, Shard},
+};
+
+/// A relay of one shard, the client and the host of a link, and the host's control socket.
+struct OneLink {
+    network: Shared,
+    shard: Shard<SimDriver>,
+    dice: Dice,
+    client: End,
+    host: End,
+    control: End,
+}
+
+/// A socket of a peer, and what came on it.
+struct End {
+    wire: Wire,
+    text: Vec<u8>,
+    payload_bytes: usize,
+    /// The close frame, or the end, that came.
+    closed: Option<Incoming>,
+}
+
+impl OneLink {
+    /// A link that relays at `rates`; a frame with a zero mask leaves by a pipe.
+    fn relaying(rates: Rates) -> OneLink {
+        let mut dice = Dice::new(1);
+        let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW };
+        let plan = Plan::of_a_scenario(rates, FRAME_BYTES / 2);
+        let network = Network::new(1, terrain, Faults::calm(), dice.fork());
+        let relay = Arc::new(plan.shared(network.borrow().now().at));
+        let driver = SimDriver::new(network.clone(), 0);
+        let mut shard = Shard::new(driver, 0, relay, plan.dialects(0), dice.generator());
+        shard.start();
+        let identity = Identity::new(&mut dice);
+        let [control, client, host] = [1, 2, 3].map(|number| End::connect(&network, number));
+        let mut link = OneLink { network, shard, dice, client, host, control };
+        let stamp = link.network.borrow().now().unix_ms;
+        let _ = link.say(|link| &mut link.control, identity.register(stamp, "nonce"));
+        let address = &identity.address;
+        let found = link.say(|link| &mut link.client, json!({"type": "resolve", "address": address}));
+        let id = &found["linkId"];
+        link.client.wire.send_text(&json!({"type": "relay", "linkId": id}).to_string(), &mut link.dice);
+        link.settle();
+        let relaying = link.say(|link| &mut link.host, json!({"type": "accept", "linkId": id}));
+        assert_eq!(relaying["type"], "relaying");
+        link
+    }
+
+    /// Sends a control message; returns the answer.
+    fn say(&mut self, end: fn(&mut OneLink) -> &mut End, message: Value) -> Value {
+        let mut dice = self.dice.fork();
+        end(self).wire.send_text(&message.to_string(), &mut dice);
+        end(self).text.clear();
+        self.settle();
+        serde_json::from_slice(&end(self).text).expect("one message answers")
+    }
+
+    /// Steps until nothing moves at this time.
+    fn settle(&mut self) {
+        while self.step(usize::MAX) {}
+    }
+
+    /// Everyone does what there is to do now; the host takes up to `host_bytes`. Returns whether anything moved.
+    fn step(&mut self, host_bytes: usize) -> bool {
+        self.network.borrow_mut().advance(Duration::from_micros(1));
+        let now = self.network.borrow().now().at;
+        let mut moved = false;
+        if self.shard.driver().poll() || self.shard.next_deadline().is_some_and(|at| at <= now) {
+            self.shard.turn().expect("the simulated driver does not fail");
+            moved = true;
+        }
+        for (end, bytes_max) in
+            [(&mut self.control, usize::MAX), (&mut self.client, usize::MAX), (&mut self.host, host_bytes)]
+        {
+            moved |= end.step(&self.network, &mut self.dice, bytes_max);
+        }
+        moved
+    }
+}
+
+impl End {
+    fn connect(network: &Shared, number: u8) -> End {
+        let peer = SocketAddr::from(([10, 0, 0, number], 40_000));
+        let stream = network.borrow_mut().connect(peer).expect("it listens");
+        End { wire: Wire::new(stream, PATH, ALWAYS), text: Vec::new(), payload_bytes: 0, closed: None }
+    }
+
+    fn step(&mut self, network: &Shared, dice: &mut Dice, bytes_max: usize) -> bool {
+        let network = &mut *network.borrow_mut();
+        let incoming = self.wire.receive(network, bytes_max, dice);
+        let moved = !incoming.is_empty();
+        for incoming in incoming {
+            match incoming {
+                Incoming::Data { text: true, payload, .. } => self.text.extend(payload),
+                Incoming::Data { text: false, payload, .. } => self.payload_bytes += payload.len(),
+                Incoming::Upgraded => (),
+                other => {
+                    self.closed.get_or_insert(other);
+                }
+            }
+        }
+        moved | self.wire.flush(network, dice)
+    }
+}
+
+/// The client sends one frame that leaves by a pipe; the host reads `host_bps`.
+fn pipe_slowly(rates: Rates, host_bps: usize) {
+    let mut link = OneLink::relaying(rates);
+    link.client.wire.send_frame(BINARY, true, &[7; FRAME_BYTES], &mut link.dice);
+    let slice = Duration::from_millis(100);
+    for _ in 0..10_000 {
+        link.network.borrow_mut().advance(slice);
+        link.step(host_bps / 10);
+        while link.step(0) {}
+        assert_eq!((&link.client.closed, &link.host.closed), (&None, &None), "nobody is dropped");
+        if link.host.payload_bytes == FRAME_BYTES {
+            let spliced = link.shard.driver().counters().spliced_bytes;
+            assert!(spliced > FRAME_BYTES as u64 / 2, "only {spliced} bytes went through a pipe");
+            return;
+        }
+    }
+    panic!("of {FRAME_BYTES} bytes {} arrived", link.host.payload_bytes);
+}
+
+#[test]
+fn a_source_whose_frame_waits_for_pacing_in_front_of_a_pipe_is_not_judged_by_its_pongs() {
+    pipe_slowly(Rates { rate_bps: 10_000, ..Rates::default() }, usize::MAX);
+}
+
+#[test]
+fn a_source_whose_frame_waits_for_its_destination_in_front_of_a_pipe_is_not_judged_by_its_pongs() {
+    pipe_slowly(Rates::default(), 10_000);
+}
+
+/// Takes some ping intervals at the speed of the scenarios.
+const FRAME_BYTES: usize = 1_500_000;
+const WINDOW: usize = 64 * 1024;
+/// In millionths.
+const ALWAYS: u32 = 1_000_000;
