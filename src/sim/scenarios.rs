@@ -17,7 +17,7 @@ use crate::{
     dialect::link::PATH,
     driver::Driver,
     pacing::Rates,
-    shard::{self, Shard},
+    shard::Shard,
 };
 
 /// A relay of one shard, the client and the host of a link, and the host's control socket.
