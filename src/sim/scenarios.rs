@@ -13,12 +13,7 @@ use super::{
     settings::Plan,
     wire::{BINARY, Incoming, Wire},
 };
-use crate::{
-    dialect::link::PATH,
-    driver::Driver,
-    pacing::Rates,
-    shard::{self, Shard},
-};
+use crate::{dialect::link::PATH, driver::Driver, pacing::Rates, shard::Shard};
 
 /// A relay of one shard, the client and the host of a link, and the host's control socket.
 struct OneLink {
