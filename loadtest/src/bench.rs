@@ -8,6 +8,7 @@ use longsplice::driver::process::Signals;
 
 use crate::{
     cores::Cores,
+    dialect::Dialect,
     meter::Meter,
     progress::{How, Progress},
     relay_process::{self, Launch, Started},
@@ -89,16 +90,18 @@ impl Bench {
     }
 
     /// Starts the relay where a command is given. Errors: what is wrong and what to do.
-    pub fn place(&self, choice: &Choice) -> Result<Placed, String> {
+    pub fn place(&self, choice: &Choice, dialect: Dialect) -> Result<Placed, String> {
         let port = relay_process::free_port().map_err(|error| format!("there is no free port: {error}"))?;
         let fill = |text: &String| text.replace(PORT, &port.to_string());
         let takes_port = choice.command.as_ref().is_some_and(|command| command.contains(PORT));
         let url = match &choice.url {
             Some(url) => fill(url),
-            None if takes_port => format!("ws://127.0.0.1:{port}/v1/link"),
-            None => DEFAULT_URL.to_owned(),
+            None => {
+                let port = if takes_port { port } else { DEFAULT_PORT };
+                format!("ws://127.0.0.1:{port}{}", dialect.path())
+            }
         };
-        let target = Target::new(&url, choice.origin.as_deref())?;
+        let target = Target::new(&url, choice.origin.as_deref(), dialect)?;
         let started = match choice.command.as_ref().map(fill) {
             None => None,
             Some(command) => Some(
@@ -170,7 +173,7 @@ impl Observer for Watch {
 }
 
 /// Where a relay listens that was not told otherwise.
-const DEFAULT_URL: &str = "ws://127.0.0.1:8080/v1/link";
+const DEFAULT_PORT: u16 = 8080;
 const PORT: &str = "{port}";
 
 #[cfg(test)]
@@ -188,9 +191,9 @@ mod tests {
     fn a_relay_that_is_not_started_is_taken_as_it_is() {
         let bench = Bench::new(&CoresArgs::default(), How::Quiet).expect("nothing is bound");
         let choice = Choice { url: Some("ws://127.0.0.1:1/x".to_owned()), ..Choice::default() };
-        let placed = bench.place(&choice).expect("nothing is dialled yet");
+        let placed = bench.place(&choice, Dialect::Link).expect("nothing is dialled yet");
         assert_eq!((placed.target.address.port(), placed.description().pid), (1, None));
         let gone = Choice { pid: Some(u32::MAX >> 2), ..choice };
-        assert!(bench.place(&gone).expect_err("no such process").contains("--relay-pid"));
+        assert!(bench.place(&gone, Dialect::Link).expect_err("no such process").contains("--relay-pid"));
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Failure,
     bench::{Choice, CoresArgs},
     compare::SidesArgs,
+    dialect::Dialect,
     file,
     report::output::OutputArgs,
     scenario::{Kind, Scenario},
@@ -15,10 +16,11 @@ use crate::{
     target::Target,
 };
 
-/// Puts a Link relay under load and tells what it did and what it cost.
+/// Puts a relay of links or of paired devices under load and tells what it did and what it cost.
 ///
 /// The relay's limits are part of what is measured. For loads beyond a few clients raise them, as the README says; for
-/// longsplice: --link-ip-rate-per-min 0, and --link-relay-max-bps 0 unless its pacing is what is looked at.
+/// longsplice: --link-ip-rate-per-min 0, and --link-relay-max-bps 0 unless its pacing is what is looked at; for `pair`
+/// --pair-ip-rate-per-min 0.
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -49,6 +51,10 @@ pub enum Command {
     Paced(LoadArgs),
     /// Some links of each pattern, by weight.
     Mixed(LoadArgs),
+    /// Pairing sessions of two devices: each source has one base64 payload under way, which its target answers
+    /// (round-trip times); or, with --measure pairings, whole pairings: create, join, introduce, one payload each way,
+    /// close. Every payload is compared. `--links` is how many sessions there are at any time.
+    Pair(LoadArgs),
     /// Runs the scenarios of files, in their order. Options given here win over the files'.
     Run(RunArgs),
     /// Runs a scenario on two relays in turn, several times, and compares them.
@@ -59,7 +65,8 @@ pub enum Command {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Relay")]
 pub struct RelayArgs {
-    /// The relay's endpoint, over plain TCP. [default: ws://127.0.0.1:8080/v1/link]
+    /// The relay's endpoint, over plain TCP. [default: ws://127.0.0.1:8080/v1/link; pair:
+    /// ws://127.0.0.1:8080/pair]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// What hosts sign their registrations for: the relay's LINK_ORIGIN. [default: the URL's host and port]
@@ -79,7 +86,7 @@ impl RelayArgs {
     pub fn choice(&self) -> Result<Choice, String> {
         // One with a port to be filled in is looked at when the port is known.
         if let Some(url) = self.url.as_ref().filter(|url| !url.contains('{')) {
-            Target::new(url, self.origin.as_deref())?;
+            Target::new(url, self.origin.as_deref(), Dialect::Link)?;
         }
         Ok(Choice {
             option: "--relay-cmd",
@@ -153,6 +160,7 @@ impl Command {
             Command::Churn(arguments) => (Kind::Churn, arguments),
             Command::Paced(arguments) => (Kind::Paced, arguments),
             Command::Mixed(arguments) => (Kind::Mixed, arguments),
+            Command::Pair(arguments) => (Kind::Pair, arguments),
             Command::Run(RunArgs { files, load }) => {
                 let mut scenarios = Vec::new();
                 for path in files {
@@ -192,8 +200,12 @@ mod tests {
         };
         assert_eq!(scenarios("x pingpong --links 10 --size 64..128 --verify all --mask zero"), Ok(1));
         assert_eq!(scenarios("x mixed --mix hold:1,stream:1 --rate 3"), Ok(1));
+        assert_eq!(scenarios("x pair --links 3 --measure pairings --size 1KiB..2KiB"), Ok(1));
         for (line, said) in [
             ("x pingpong --links 0", "--links 0"),
+            ("x churn --measure pairings", "--measure"),
+            ("x pair --links-per-host 3", "--links-per-host"),
+            ("x pair --size 12MiB", "11 MiB at most"),
             ("x pingpong --size 4", "--size"),
             ("x pingpong --rate 3", "--rate"),
             ("x stream --send-buffer 3", "--send-buffer 3"),

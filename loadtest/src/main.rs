@@ -1,8 +1,8 @@
-//! The load generator that an operator runs against any Link relay.
+//! The load generator that an operator runs against any relay of links or of paired devices.
 //!
 //! [`cli`] turns arguments and files into [`scenario`]s; [`run`] makes a run of one with the workers of [`engine`];
-//! [`bench`] finds or starts the relay and watches; [`report`] tells what was found; [`compare`] does all of it for two
-//! relays in turn.
+//! [`mod@bench`] finds or starts the relay and watches; [`report`] tells what was found; [`mod@compare`] does all of it
+//! for two relays in turn.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod compare;
 mod cores;
+mod dialect;
 mod engine;
 mod file;
 mod machine;
@@ -78,7 +79,7 @@ fn run_all(arguments: &LoadArgs, scenarios: &[Scenario]) -> Result<bool, Failure
     let (mut relays, mut runs, mut failure) = (Vec::new(), Vec::new(), None);
     for scenario in scenarios {
         // One that is started is started anew for each scenario, so that none inherits another's memory.
-        let run = bench.place(&choice).map_err(Failure::Usage).and_then(|mut relay| {
+        let run = bench.place(&choice, scenario.dialect()).map_err(Failure::Usage).and_then(|mut relay| {
             relays.push(relay.description());
             bench.run(&mut relay, scenario, &scenario.name, &signals).map_err(Failure::Run)
         });

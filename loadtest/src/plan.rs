@@ -5,11 +5,7 @@ use std::{
     thread,
 };
 
-use crate::{
-    run::Error,
-    scenario::{Kind, Scenario},
-    target::Target,
-};
+use crate::{run::Error, scenario::Scenario, target::Target};
 
 /// One thread's part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +30,7 @@ impl Plan {
     /// Deals a scenario out, where one table holds `descriptors`.
     pub fn new(scenario: &Scenario, target: &Target, descriptors: u64) -> Result<Plan, Error> {
         let per_table = descriptors.saturating_sub(DESCRIPTORS_RESERVED);
-        let links_per_table = links_that_fit(per_table, scenario.links_per_host);
+        let links_per_table = links_that_fit(per_table, scenario);
         if links_per_table == 0 {
             return Err(Error::Machine(format!(
                 "a thread may hold {descriptors} descriptors, too few for a link: raise ulimit -n"
@@ -47,7 +43,7 @@ impl Plan {
         let mut parts: Vec<Part> = Vec::new();
         for number in 0..threads {
             let links = scenario.links / threads + u32::from(number < scenario.links % threads);
-            let hosts = links.div_ceil(scenario.links_per_host);
+            let hosts = scenario.hosts(links);
             let (first_link, first_host) = parts
                 .last()
                 .map_or((0, 0), |last| (last.first_link + last.links, last.first_host + last.hosts));
@@ -73,13 +69,12 @@ impl Plan {
 }
 
 /// The most links whose sockets, with those of their hosts, are at most `descriptors`.
-fn links_that_fit(descriptors: u64, links_per_host: u32) -> u32 {
-    let per_host = u64::from(links_per_host);
-    let mut links = descriptors * per_host / (2 * per_host + 1);
-    while links > 0 && 2 * links + links.div_ceil(per_host) > descriptors {
+fn links_that_fit(descriptors: u64, scenario: &Scenario) -> u32 {
+    let mut links = (descriptors / 2).min(u64::from(u32::MAX / 4)) as u32;
+    while 2 * u64::from(links) + u64::from(scenario.hosts(links)) > descriptors {
         links -= 1;
     }
-    links.min(u64::from(u32::MAX)) as u32
+    links
 }
 
 /// A relay on this machine needs cores, too.
@@ -101,9 +96,8 @@ struct Sources {
 
 impl Sources {
     fn new(scenario: &Scenario, target: &Target) -> Sources {
-        let sockets =
-            2 * u64::from(scenario.links) + u64::from(scenario.links.div_ceil(scenario.links_per_host));
-        let is_churn = scenario.kind == Kind::Churn;
+        let sockets = 2 * u64::from(scenario.links) + u64::from(scenario.hosts(scenario.links));
+        let is_churn = scenario.churns();
         let is_loopback = matches!(target.address.ip(), IpAddr::V4(address) if address.is_loopback());
         let needed = sockets > u64::from(CONNECTIONS_PER_SOURCE) || is_churn;
         // Sessions that come and go leave their ports unusable for a while.
@@ -139,12 +133,17 @@ const CHURN_SOURCES: u32 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::{dialect::Dialect, scenario::Kind, settings::Settings};
 
     fn plan(links: u32, threads: u32, descriptors: u64, target: &str) -> Plan {
         let settings = Settings { links: Some(links), threads: Some(threads), ..Settings::default() };
-        let scenario = Scenario::new(Kind::Hold, None, &settings).expect("good settings");
-        Plan::new(&scenario, &Target::new(target, None).expect("a good URL"), descriptors).expect("it fits")
+        plan_of(Kind::Hold, settings, descriptors, target)
+    }
+
+    fn plan_of(kind: Kind, settings: Settings, descriptors: u64, target: &str) -> Plan {
+        let scenario = Scenario::new(kind, None, &settings).expect("good settings");
+        let target = Target::new(target, None, Dialect::Link).expect("a good URL");
+        Plan::new(&scenario, &target, descriptors).expect("it fits")
     }
 
     #[test]
@@ -155,6 +154,13 @@ mod tests {
             [Part { first_link: 0, links: 1000, first_host: 0, hosts: 10, sources: vec![] }]
         );
         assert!(!plan.needs_own_tables);
+    }
+
+    #[test]
+    fn paired_devices_have_no_hosts() {
+        let settings = Settings { links: Some(5000), threads: Some(1), ..Settings::default() };
+        let plan = plan_of(Kind::Pair, settings, 10_064, "ws://127.0.0.1:8080");
+        assert_eq!((plan.threads(), plan.hosts(), plan.parts[0].links), (1, 0, 5000));
     }
 
     #[test]

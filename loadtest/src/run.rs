@@ -13,7 +13,7 @@ use crate::{
     engine::{self, Assignment, Board, Lead, Sample, Stage, Tally, Times},
     plan::Plan,
     report::model::{Latency, Run, Setup, Spread, Tick, Totals},
-    scenario::{Kind, Scenario},
+    scenario::Scenario,
     target::Target,
 };
 
@@ -231,7 +231,7 @@ impl Course<'_> {
         self.observer.phase(Phase::Measuring);
         while Instant::now() < end && !self.was_interrupted {
             self.was_interrupted = self.pass(PACE.min(end.saturating_duration_since(Instant::now())))?;
-            if scenario.kind != Kind::Churn && links > 0 && self.links_up() == 0 {
+            if !scenario.churns() && links > 0 && self.links_up() == 0 {
                 break;
             }
         }

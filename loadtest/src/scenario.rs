@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::{
+    dialect::Dialect,
     mix::Mix,
     settings::Settings,
     sizes::{Bytes, Sizes},
@@ -31,6 +32,8 @@ pub enum Kind {
     Paced,
     /// Some links of each pattern, by weight.
     Mixed,
+    /// Pairing sessions of two devices; [`Measure`] says what they do.
+    Pair,
 }
 
 impl Kind {
@@ -45,7 +48,13 @@ impl Kind {
             Kind::Churn => "churn",
             Kind::Paced => "paced",
             Kind::Mixed => "mixed",
+            Kind::Pair => "pair",
         }
+    }
+
+    /// The protocol that it speaks.
+    pub fn dialect(self) -> Dialect {
+        if self == Kind::Pair { Dialect::Pair } else { Dialect::Link }
     }
 }
 
@@ -64,6 +73,16 @@ pub enum Pattern {
     Idle,
     /// A message back and forth for each session, then its end.
     Churn,
+}
+
+/// What pairing sessions are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// One payload under way in each session, back and forth.
+    RoundTrips,
+    /// Whole sessions, with one payload each way, set up and torn down without a pause.
+    Pairings,
 }
 
 /// How clients mask.
@@ -103,6 +122,8 @@ pub struct Scenario {
     /// Messages a second of each link that sends by the clock.
     pub rate: f64,
     pub mix: Mix,
+    /// Of `Kind::Pair`.
+    pub measure: Measure,
     pub mask: Mask,
     pub verify: Verify,
     pub seed: u64,
@@ -135,6 +156,19 @@ impl Scenario {
         if settings.mix.is_some() && kind != Kind::Mixed {
             return Err(format!("--mix is for `mixed`, not for `{}`", kind.name()));
         }
+        if settings.measure.is_some() && kind != Kind::Pair {
+            return Err(format!("--measure is for `pair`, not for `{}`", kind.name()));
+        }
+        let sizes = &settings.size;
+        if kind == Kind::Pair {
+            if let Some(count) = settings.links_per_host {
+                return Err(format!("--links-per-host {count}: paired devices have no hosts"));
+            }
+            if let Some(sizes) = sizes.as_ref().filter(|sizes| sizes.max() > PAIR_SIZE_MAX) {
+                let most = PAIR_SIZE_MAX >> 20;
+                return Err(format!("--size {sizes}: {most} MiB at most for `pair`, a third more as base64"));
+            }
+        }
         let size = match kind {
             Kind::Stream | Kind::Duplex => 64 << 10,
             Kind::Paced => 4 << 10,
@@ -165,8 +199,13 @@ impl Scenario {
             sizes: settings.size.clone().unwrap_or(Sizes::Fixed(size)),
             rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
             mix: settings.mix.clone().unwrap_or_else(|| DEFAULT_MIX.parse().expect("the default is a mix")),
+            measure: settings.measure.unwrap_or(Measure::RoundTrips),
             mask: settings.mask.unwrap_or(Mask::Random),
-            verify: settings.verify.unwrap_or(Verify::Sampled),
+            verify: settings.verify.unwrap_or(match kind {
+                // What is decoded anyway is compared at little cost.
+                Kind::Pair => Verify::All,
+                _ => Verify::Sampled,
+            }),
             seed: settings.seed.unwrap_or(1),
             threads: settings.threads.map(|threads| whole("threads", threads, 1, 1024)).transpose()?,
             links_per_host: whole("links-per-host", settings.links_per_host.unwrap_or(100), 1, 1_000_000)?,
@@ -194,7 +233,29 @@ impl Scenario {
             Kind::Hold => Pattern::Idle,
             Kind::Churn => Pattern::Churn,
             Kind::Mixed => self.mix.pattern(link),
+            Kind::Pair => match self.measure {
+                Measure::RoundTrips => Pattern::Pingpong,
+                Measure::Pairings => Pattern::Churn,
+            },
         }
+    }
+
+    /// The protocol that it speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.kind.dialect()
+    }
+
+    /// Hosts that so many links of one thread have.
+    pub fn hosts(&self, links: u32) -> u32 {
+        match self.dialect() {
+            Dialect::Link => links.div_ceil(self.links_per_host),
+            Dialect::Pair => 0,
+        }
+    }
+
+    /// Whether links are set up and torn down without a pause.
+    pub fn churns(&self) -> bool {
+        self.kind == Kind::Churn || self.kind == Kind::Pair && self.measure == Measure::Pairings
     }
 
     /// Whether the links' rates are compared with one another.
@@ -216,6 +277,8 @@ impl Scenario {
         match self.kind {
             _ if self.times_the_clock() => "from schedule to arrival",
             Kind::Pingpong | Kind::Mixed => "round trip",
+            Kind::Pair if self.churns() => "pairing",
+            Kind::Pair => "round trip",
             Kind::Churn => "session set-up",
             Kind::Rate | Kind::Stream | Kind::Duplex | Kind::Hold | Kind::Paced => "not measured",
         }
@@ -235,7 +298,6 @@ impl Scenario {
             ("mask".to_owned(), format!("{:?}", self.mask).to_lowercase()),
             ("verify".to_owned(), format!("{:?}", self.verify).to_lowercase()),
             ("seed".to_owned(), self.seed.to_string()),
-            ("links-per-host".to_owned(), self.links_per_host.to_string()),
             ("ramp".to_owned(), self.ramp.map_or_else(|| "unlimited".to_owned(), |ramp| ramp.to_string())),
             ("handshakes".to_owned(), self.handshakes.to_string()),
             ("patience".to_owned(), self.patience.as_secs_f64().to_string()),
@@ -246,6 +308,13 @@ impl Scenario {
             let sources: Vec<String> = self.sources.iter().map(IpAddr::to_string).collect();
             all.insert("source-address".to_owned(), sources.join(", "));
         }
+        match self.dialect() {
+            Dialect::Link => all.insert("links-per-host".to_owned(), self.links_per_host.to_string()),
+            Dialect::Pair => {
+                let measure = self.measure.to_possible_value().expect("no value is hidden");
+                all.insert("measure".to_owned(), measure.get_name().to_owned())
+            }
+        };
         if matches!(self.kind, Kind::Rate | Kind::Mixed) {
             all.insert("rate".to_owned(), self.rate.to_string());
         }
@@ -272,3 +341,5 @@ fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
 
 const DEFAULT_MIX: &str = "hold:60,pingpong:20,rate:18,stream:2";
 const BUFFER_MAX: u64 = 1 << 30;
+/// With base64 and the JSON around it, below the 16 MiB that no message is longer than.
+const PAIR_SIZE_MAX: u32 = 11 << 20;

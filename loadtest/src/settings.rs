@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     mix::Mix,
-    scenario::{Mask, Verify},
+    scenario::{Mask, Measure, Verify},
     sizes::{Bytes, Sizes},
 };
 
@@ -26,7 +26,7 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS")]
     pub warmup: Option<f64>,
     /// Bytes of a message: one size (128, 64KiB), a range (64..4096), or sizes with weights (128:9,4KiB:1).
-    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB]
+    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB] Of `pair`, before they become base64.
     #[arg(long, value_name = "SIZES")]
     pub size: Option<Sizes>,
     /// Messages a second of each link that sends by the clock (rate, mixed). [default: 10]
@@ -35,10 +35,14 @@ pub struct Settings {
     /// What a mixed load is made of: patterns with weights. [default: hold:60,pingpong:20,rate:18,stream:2]
     #[arg(long, value_name = "WEIGHTS")]
     pub mix: Option<Mix>,
+    /// What pairing sessions are for (pair). [default: round-trips]
+    #[arg(long, value_enum)]
+    pub measure: Option<Measure>,
     /// How clients mask. [default: random]
     #[arg(long, value_enum)]
     pub mask: Option<Mask>,
-    /// How much of what arrives is compared, beside the stamp and the length of each message. [default: sampled]
+    /// How much of what arrives is compared, beside the stamp and the length of each message. [default: sampled;
+    /// pair: all]
     #[arg(long, value_enum)]
     pub verify: Option<Verify>,
     /// Determines keys, masks, sizes and payloads. [default: 1]
@@ -84,6 +88,7 @@ impl Settings {
             size: other.size.or(self.size),
             rate: other.rate.or(self.rate),
             mix: other.mix.or(self.mix),
+            measure: other.measure.or(self.measure),
             mask: other.mask.or(self.mask),
             verify: other.verify.or(self.verify),
             seed: other.seed.or(self.seed),

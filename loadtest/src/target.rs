@@ -4,7 +4,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use tungstenite::http::Uri;
 
-/// A Link relay's endpoint.
+use crate::dialect::Dialect;
+
+/// A relay's endpoint.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Where to connect to.
@@ -18,8 +20,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes a `ws://` URL apart and resolves its host. Errors: what is wrong with it and what would be right.
-    pub fn new(url: &str, origin: Option<&str>) -> Result<Target, String> {
+    /// Takes a `ws://` URL apart and resolves its host; without a path, the dialect's usual one is meant. Errors: what
+    /// is wrong with it and what would be right.
+    pub fn new(url: &str, origin: Option<&str>, dialect: Dialect) -> Result<Target, String> {
         let complain = |what: &str| Err(format!("--url {url}: {what}"));
         let Ok(uri) = url.parse::<Uri>() else {
             return complain("not a URL; one looks like ws://127.0.0.1:8080/v1/link");
@@ -47,7 +50,7 @@ impl Target {
             return complain(&format!("{name} has no address"));
         };
         let path = match uri.path_and_query().map(|path| path.as_str()) {
-            None | Some("" | "/") => "/v1/link".to_owned(),
+            None | Some("" | "/") => dialect.path().to_owned(),
             Some(path) => path.to_owned(),
         };
         let host = authority.as_str().to_owned();
@@ -62,15 +65,18 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart() {
-        let target = Target::new("ws://127.0.0.1:8080", None).expect("a good URL");
+        let target = Target::new("ws://127.0.0.1:8080", None, Dialect::Link).expect("a good URL");
         assert_eq!(
             (target.address.to_string(), target.path.as_str()),
             ("127.0.0.1:8080".to_owned(), "/v1/link")
         );
         assert_eq!((target.host.as_str(), target.origin.as_str()), ("127.0.0.1:8080", "127.0.0.1:8080"));
-        let target = Target::new("ws://[::1]/x?y=1", Some(" Relay.Example ")).expect("a good URL");
+        let target =
+            Target::new("ws://[::1]/x?y=1", Some(" Relay.Example "), Dialect::Link).expect("a good URL");
         assert_eq!((target.address.to_string(), target.path.as_str()), ("[::1]:80".to_owned(), "/x?y=1"));
         assert_eq!((target.host.as_str(), target.origin.as_str()), ("[::1]", "relay.example"));
+        let target = Target::new("ws://127.0.0.1:8080/", None, Dialect::Pair).expect("a good URL");
+        assert_eq!(target.path, "/pair");
     }
 
     #[test]
@@ -78,7 +84,7 @@ mod tests {
         for (url, said) in
             [("wss://relay.example/v1/link", "TLS proxy"), ("http://x", "ws://"), ("8080", "ws://")]
         {
-            let error = Target::new(url, None).expect_err(url);
+            let error = Target::new(url, None, Dialect::Link).expect_err(url);
             assert!(error.contains(said), "{error}");
         }
     }

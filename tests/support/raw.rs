@@ -149,7 +149,8 @@ impl Raw {
         }
     }
 
-    /// Writes bytes until the relay has taken nothing for `patience`; returns how many it took.
+    /// Writes bytes until the relay has taken nothing for `patience`; returns how many it took. Pings are not
+    /// answered any more then: the pong would stand in the middle of a frame.
     pub fn write_until_blocked(&mut self, bytes: &[u8], patience: Duration) -> usize {
         self.stream.set_write_timeout(Some(patience)).expect("a timeout that is not zero");
         let mut written = 0;
@@ -161,6 +162,7 @@ impl Raw {
             }
         }
         self.stream.set_write_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
+        self.answers_pings &= written == bytes.len();
         written
     }
 

@@ -78,14 +78,15 @@ pub fn run(
         for round in 1..=rounds {
             for (place, (choice, label)) in sides.iter().zip(["A", "B"]).enumerate() {
                 let title = format!("{} on {label}, round {round} of {rounds}", scenario.name);
-                let done = bench.place(choice).map_err(Failure::Usage).and_then(|mut relay| {
-                    let known = &mut relays[place];
-                    known.get_or_insert_with(|| Relay {
-                        label: Some(label.to_owned()),
-                        ..relay.description()
+                let done =
+                    bench.place(choice, scenario.dialect()).map_err(Failure::Usage).and_then(|mut relay| {
+                        let known = &mut relays[place];
+                        known.get_or_insert_with(|| Relay {
+                            label: Some(label.to_owned()),
+                            ..relay.description()
+                        });
+                        bench.run(&mut relay, scenario, &title, signals).map_err(Failure::Run)
                     });
-                    bench.run(&mut relay, scenario, &title, signals).map_err(Failure::Run)
-                });
                 match done {
                     Ok(run) => runs.push(Run { relay: place, round: Some(round), ..run }),
                     Err(error) => {

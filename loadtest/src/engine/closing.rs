@@ -12,7 +12,8 @@ use super::{
 use crate::scenario::Pattern;
 
 impl Worker {
-    /// Ends a session in order: the client closes, the relay tells the host.
+    /// Ends a session in order: the client closes, the relay tells the host. Where devices are paired, the relay
+    /// only says so to the target, which then closes, too.
     pub(super) fn close_session(&mut self, link: u32) {
         let number = link as usize;
         (self.links[number].state, self.links[number].since) = (State::Closing, self.now);

@@ -45,9 +45,9 @@ pub struct End {
     /// Until it carries payload.
     pub talk: Option<Box<Talk>>,
     pub reader: Reader,
-    /// Pongs and closes that the kernel has not taken.
+    /// Pongs and closes that the kernel has not taken; for a paired device also the rest of a message.
     pub backlog: Vec<u8>,
-    /// Messages of which the kernel has taken every byte.
+    /// Messages of which the kernel has taken every byte, or what it has not taken is in the backlog.
     pub sent: u32,
     pub received: u32,
     /// Bytes that the kernel has taken of the frame under way.

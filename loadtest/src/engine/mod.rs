@@ -2,10 +2,13 @@
 //! a message.
 //!
 //! Reading order: `payload` (what is sent), `reader` (how it is checked), `wire` and `talk` (the control protocol),
-//! `link` (state), `worker` (the loop), `setup`, `traffic`, `closing`, and `tally` (what is counted).
+//! `link` (state), `worker` (the loop), `setup`, `traffic`, `closing`, and `tally` (what is counted). What is
+//! different where two devices pair is in `device` (the protocol) and `pairing` (the worker's part).
 
 mod closing;
+mod device;
 mod link;
+mod pairing;
 mod payload;
 mod reader;
 mod schedule;

@@ -105,31 +105,24 @@ impl Payload {
     /// Writes the front of the message's frame, header and stamp, to `out`; returns its length and the masked rest.
     pub fn frame(&self, stamp: Stamp, out: &mut [u8; FRONT_BYTES_MAX]) -> (usize, &[u8]) {
         let size = self.size(stamp);
-        out[0] = FIN | BINARY;
-        let key_at = match size {
-            0..126 => {
-                out[1] = MASKED | size as u8;
-                2
-            }
-            126..0x1_0000 => {
-                out[1] = MASKED | LENGTH_16;
-                out[2..4].copy_from_slice(&(size as u16).to_be_bytes());
-                4
-            }
-            _ => {
-                out[1] = MASKED | LENGTH_64;
-                out[2..10].copy_from_slice(&u64::from(size).to_be_bytes());
-                10
-            }
-        };
-        let stamp_at = key_at + 4;
-        out[key_at..stamp_at].copy_from_slice(&self.mask);
+        let stamp_at = write_header(out, BINARY, size, self.mask);
         let encoded = stamp.encode();
         for (at, byte) in encoded.into_iter().enumerate() {
             out[stamp_at + at] = byte ^ self.mask[at % 4];
         }
         let start = self.start(stamp);
         (stamp_at + STAMP_BYTES, &self.masked[start..start + size as usize - STAMP_BYTES])
+    }
+
+    /// The message's body, unmasked.
+    pub fn body(&self, stamp: Stamp) -> &[u8] {
+        let start = self.start(stamp);
+        &self.plain[start..start + self.size(stamp) as usize - STAMP_BYTES]
+    }
+
+    /// The key of the frames that carry load.
+    pub fn mask(&self) -> [u8; 4] {
+        self.mask
     }
 
     /// Compares a piece of the message's body, from byte `at` of the payload on, as far as is asked for; returns how
@@ -165,23 +158,61 @@ impl Payload {
     }
 }
 
-/// A client's control frame or text message of at most 125 bytes, or a longer text.
+/// A client's frame with this payload.
 pub fn client_frame(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![FIN | opcode];
-    match payload.len() {
-        length @ 0..126 => frame.push(MASKED | length as u8),
-        length => {
-            frame.push(MASKED | LENGTH_16);
-            frame.extend(u16::try_from(length).expect("control messages are below 4 KiB").to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+    let mut frame = Vec::new();
+    append_frame(&mut frame, opcode, payload.len(), mask, |out| out.extend_from_slice(payload));
     frame
 }
 
+/// Adds a client's frame to `out`. `write` adds its payload, which has `size` bytes.
+pub fn append_frame(
+    out: &mut Vec<u8>,
+    opcode: u8,
+    size: usize,
+    mask: [u8; 4],
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    let length = u32::try_from(size).expect("no message is longer than 16 MiB");
+    let header_bytes = write_header(&mut header, opcode, length, mask);
+    out.extend_from_slice(&header[..header_bytes]);
+    let start = out.len();
+    write(out);
+    assert_eq!(out.len() - start, size, "the header tells the length");
+    for piece in out[start..].chunks_mut(4) {
+        for (byte, key) in piece.iter_mut().zip(mask) {
+            *byte ^= key;
+        }
+    }
+}
+
+/// Writes a client's header with its key to the front of `out`; returns its length.
+fn write_header(out: &mut [u8], opcode: u8, size: u32, mask: [u8; 4]) -> usize {
+    out[0] = FIN | opcode;
+    let key_at = match size {
+        0..126 => {
+            out[1] = MASKED | size as u8;
+            2
+        }
+        126..0x1_0000 => {
+            out[1] = MASKED | LENGTH_16;
+            out[2..4].copy_from_slice(&(size as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            out[1] = MASKED | LENGTH_64;
+            out[2..10].copy_from_slice(&u64::from(size).to_be_bytes());
+            10
+        }
+    };
+    out[key_at..key_at + 4].copy_from_slice(&mask);
+    key_at + 4
+}
+
 /// The longest front of a frame: header, key and stamp.
-pub const FRONT_BYTES_MAX: usize = 14 + STAMP_BYTES;
+pub const FRONT_BYTES_MAX: usize = HEADER_BYTES_MAX + STAMP_BYTES;
+const HEADER_BYTES_MAX: usize = 14;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;

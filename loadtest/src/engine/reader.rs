@@ -1,7 +1,7 @@
 //! The frames that a relay sends on one connection, taken from its bytes piece by piece and checked.
 //!
-//! The reader takes any fragmentation and any cutting into pieces, and holds no payload but a control frame's. It is
-//! small, because there are two for every idle link.
+//! The reader takes any fragmentation and any cutting into pieces, and holds no payload but a control frame's, and a
+//! message's where messages are text. It is small, because there are two for every idle link.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{
     STAMP_BYTES,
     payload::{BINARY, CLOSE, PING, PONG, Payload, Stamp, TEXT, WrongByte},
 };
-use crate::sizes::SIZE_MAX;
+use crate::{dialect::Dialect, sizes::SIZE_MAX};
 
 /// What arrived.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Arrival {
         /// How many of them were compared.
         compared: u32,
     },
+    /// A text message, of a dialect whose messages are text, whole and unread.
+    Text(Vec<u8>),
     /// A ping, to be answered with its payload.
     Ping(Vec<u8>),
     /// A close, with its code if it had one and its text.
@@ -38,6 +40,8 @@ pub enum Fault {
     Length { stamp: Stamp, sent: u32, arrived: u32 },
     /// Bytes that are no frame of a server, or a frame that none sends here.
     Frame(&'static str),
+    /// Text that nobody sent.
+    Text(&'static str),
 }
 
 impl fmt::Display for Fault {
@@ -74,6 +78,7 @@ impl fmt::Display for Fault {
                 )
             }
             Fault::Frame(what) => write!(out, "not a frame: {what}"),
+            Fault::Text(what) => write!(out, "not a message: {what}"),
         }
     }
 }
@@ -98,6 +103,14 @@ pub struct Reader {
     /// How many of them were compared.
     compared: u32,
     stamp: [u8; STAMP_BYTES],
+    /// The text message that is under way.
+    text: Option<Box<Text>>,
+}
+
+/// Boxed, because most ends never have one.
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Vec<u8>,
 }
 
 impl Reader {
@@ -108,10 +121,11 @@ impl Reader {
         input: &mut &[u8],
         expected: Stamp,
         payload: &Payload,
+        dialect: Dialect,
     ) -> Result<Option<Arrival>, Fault> {
         loop {
             if !self.in_frame {
-                match self.take_header(input)? {
+                match self.take_header(input, dialect)? {
                     true => self.in_frame = true,
                     false => return Ok(None),
                 }
@@ -122,6 +136,11 @@ impl Reader {
             self.left -= count as u32;
             if self.opcode >= CLOSE {
                 self.control.extend_from_slice(piece);
+            } else if let Some(text) = &mut self.text {
+                if text.bytes.len() + piece.len() > SIZE_MAX as usize {
+                    return Err(Fault::Frame("longer than any message"));
+                }
+                text.bytes.extend_from_slice(piece);
             } else {
                 self.take_payload(piece, expected, payload)?;
             }
@@ -140,13 +159,13 @@ impl Reader {
         !self.in_frame && !self.in_message && self.header_bytes == 0
     }
 
-    fn take_header(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+    fn take_header(&mut self, input: &mut &[u8], dialect: Dialect) -> Result<bool, Fault> {
         // Nearly always a whole header is there.
         if self.header_bytes == 0
             && let Some((first, length, size)) = parse_header(input)?
         {
             *input = &input[size..];
-            return self.begin_frame(first, length).map(|()| true);
+            return self.begin_frame(first, length, dialect).map(|()| true);
         }
         while let Some((byte, rest)) = input.split_first() {
             *input = rest;
@@ -154,13 +173,13 @@ impl Reader {
             self.header_bytes += 1;
             if let Some((first, length, _)) = parse_header(&self.header[..usize::from(self.header_bytes)])? {
                 self.header_bytes = 0;
-                return self.begin_frame(first, length).map(|()| true);
+                return self.begin_frame(first, length, dialect).map(|()| true);
             }
         }
         Ok(false)
     }
 
-    fn begin_frame(&mut self, first: u8, length: u32) -> Result<(), Fault> {
+    fn begin_frame(&mut self, first: u8, length: u32, dialect: Dialect) -> Result<(), Fault> {
         (self.opcode, self.is_last, self.left) = (first & 0x0f, first & 0x80 != 0, length);
         match self.opcode {
             CLOSE | PING | PONG if !self.is_last || length > 125 => {
@@ -169,7 +188,13 @@ impl Reader {
             CLOSE | PING | PONG => Ok(()),
             0 if !self.in_message => Err(Fault::Frame("a continuation of nothing")),
             BINARY | TEXT if self.in_message => Err(Fault::Frame("a new message before the end of the last")),
-            TEXT => Err(Fault::Frame("text, where binary had been sent")),
+            TEXT if dialect == Dialect::Link => Err(Fault::Frame("text, where binary had been sent")),
+            TEXT => {
+                let bytes = Vec::with_capacity(length as usize);
+                (self.in_message, self.text) = (true, Some(Box::new(Text { bytes })));
+                Ok(())
+            }
+            BINARY if dialect == Dialect::Pair => Err(Fault::Frame("binary, where messages are text")),
             BINARY => {
                 (self.in_message, self.offset, self.compared) = (true, 0, 0);
                 Ok(())
@@ -222,6 +247,9 @@ impl Reader {
             _ => {}
         }
         self.in_message = false;
+        if let Some(text) = self.text.take() {
+            return Ok(Some(Arrival::Text(text.bytes)));
+        }
         let size = payload.size(expected);
         match self.offset == size {
             true => Ok(Some(Arrival::Message { bytes: size, compared: self.compared })),
@@ -269,7 +297,7 @@ pub fn close_of(payload: &[u8]) -> (Option<u16>, String) {
 
 /// A server's header has no key.
 const HEADER_BYTES_MAX: usize = 10;
-const _: () = assert!(size_of::<Reader>() <= 64);
+const _: () = assert!(size_of::<Reader>() <= 72);
 
 #[cfg(test)]
 mod tests {
@@ -311,7 +339,7 @@ mod tests {
     fn read(wire: &[u8], piece_bytes: usize) -> Result<Vec<Arrival>, Fault> {
         let (payload, mut reader, mut arrivals, mut sequence) = (payload(), Reader::default(), Vec::new(), 0);
         for mut piece in wire.chunks(piece_bytes) {
-            while let Some(arrival) = reader.next(&mut piece, stamp(sequence), &payload)? {
+            while let Some(arrival) = reader.next(&mut piece, stamp(sequence), &payload, Dialect::Link)? {
                 sequence += u32::from(matches!(arrival, Arrival::Message { .. }));
                 arrivals.push(arrival);
             }
@@ -347,6 +375,28 @@ mod tests {
                 "in pieces of {piece_bytes}"
             );
         }
+    }
+
+    #[test]
+    fn text_is_gathered_where_messages_are_text() {
+        let wire =
+            [frame(0x01, b"{\"a"), frame(0x89, b"!"), frame(0x80, b"\":1}"), frame(0x81, b"")].concat();
+        for piece_bytes in 1..=wire.len() {
+            let (mut reader, mut arrivals) = (Reader::default(), Vec::new());
+            for mut piece in wire.chunks(piece_bytes) {
+                let next = |reader: &mut Reader, piece: &mut &[u8]| {
+                    reader.next(piece, stamp(0), &payload(), Dialect::Pair).expect("nothing is wrong with it")
+                };
+                while let Some(arrival) = next(&mut reader, &mut piece) {
+                    arrivals.push(arrival);
+                }
+            }
+            let text = |text: &str| Arrival::Text(text.as_bytes().to_vec());
+            assert_eq!(arrivals, [Arrival::Ping(b"!".to_vec()), text("{\"a\":1}"), text("")]);
+            assert!(reader.is_between());
+        }
+        let (binary, mut reader) = (frame(0x82, b"{}"), Reader::default());
+        assert!(reader.next(&mut &binary[..], stamp(0), &payload(), Dialect::Pair).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     wire::Refusal,
     worker::{READS_PER_TURN, Worker},
 };
-use crate::{run::Error, scenario::Pattern};
+use crate::{dialect::Dialect, run::Error, scenario::Pattern};
 
 impl Worker {
     /// Begins as many hosts, and when all are registered as many links, as may be in progress.
@@ -30,7 +30,10 @@ impl Worker {
             return;
         }
         // Dial-backs that a host has pending are bounded (link.md, section 5).
-        let in_progress_max = self.handshakes.min(PENDING_PER_HOST_MAX * hosts);
+        let in_progress_max = match self.scenario.dialect() {
+            Dialect::Link => self.handshakes.min(PENDING_PER_HOST_MAX * hosts),
+            Dialect::Pair => self.handshakes,
+        };
         let begun_max = match self.ramp {
             Some(per_second) => (self.now as f64 / 1e9 * per_second) as u64 + 1,
             None => u64::MAX,
@@ -69,11 +72,17 @@ impl Worker {
         self.links_coming_up += 1;
         let due = self.now + Worker::span(self.scenario.patience);
         self.deadlines.push_back((due, 2 * link, self.now));
-        let address = self.hosts[number % self.hosts.len()].identity.address.as_str().into();
-        self.begin_end(2 * link, Part::Client { address });
+        let part = match self.scenario.dialect() {
+            Dialect::Link => {
+                let address = self.hosts[number % self.hosts.len()].identity.address.as_str().into();
+                Part::Client { address }
+            }
+            Dialect::Pair => Part::Source { link: self.first_link + link },
+        };
+        self.begin_end(2 * link, part);
     }
 
-    fn begin_end(&mut self, token: u32, part: Part) {
+    pub(super) fn begin_end(&mut self, token: u32, part: Part) {
         match self.dial(token) {
             Ok(socket) => {
                 let talk = Some(Box::new(Talk::new(part, &self.upgrade)));
@@ -148,13 +157,11 @@ impl Worker {
                 Some(number) => {
                     let host = &mut self.hosts[number];
                     let Some(talk) = &mut host.talk else { return Ok(()) };
-                    talk.step(&self.upgrade, &host.identity, &self.target.origin)?
+                    talk.step(&self.upgrade, Some(&host.identity), &self.target.origin)?
                 }
                 None => {
                     let Some(talk) = &mut self.ends[token as usize].talk else { return Ok(()) };
-                    // An end of a link signs nothing.
-                    let host = &self.hosts[0].identity;
-                    talk.step(&self.upgrade, host, &self.target.origin)?
+                    talk.step(&self.upgrade, None, &self.target.origin)?
                 }
             };
             match step {
@@ -174,6 +181,7 @@ impl Worker {
                         self.begin_end(2 * link + 1, Part::DialBack { link_id });
                     }
                 }
+                Step::Created(session_id) => self.session_created(token / 2, session_id),
                 Step::Relaying => return self.begin_payload(token),
             }
         }

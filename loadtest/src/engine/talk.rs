@@ -1,7 +1,10 @@
 //! A connection that speaks the control protocol: a host's for as long as it lives, a link's two until they carry
 //! payload. Bytes in, what they mean out; it knows no socket.
 
-use super::wire::{self, Frame, Host, Notice, Refusal, Upgrade};
+use super::{
+    device::{Card, Said},
+    wire::{self, Frame, Host, Notice, Refusal, Upgrade},
+};
 
 /// What a connection is to become.
 #[derive(Debug)]
@@ -12,6 +15,10 @@ pub enum Part {
     Client { address: Box<str> },
     /// A host's end of the link of this id.
     DialBack { link_id: Box<str> },
+    /// The device that opens the session of the link of this number.
+    Source { link: u32 },
+    /// The device that joins it.
+    Target { link: u32, session_id: Box<str> },
 }
 
 /// What came of some bytes.
@@ -25,6 +32,8 @@ pub enum Step {
     DialBack(Box<str>),
     /// The relay introduced this client; the id of its link.
     Found(Box<str>),
+    /// The relay opened a session for this source; the session's id.
+    Created(Box<str>),
     /// Payload flows from now on.
     Relaying,
 }
@@ -52,16 +61,24 @@ impl Talk {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The next thing that the bytes so far mean. Answers are added to `output`.
-    pub fn step(&mut self, upgrade: &Upgrade, host: &Host, origin: &str) -> Result<Step, Refusal> {
+    /// The next thing that the bytes so far mean. Answers are added to `output`. `host` is
+    /// whose control connection it is, if it is one.
+    pub fn step(&mut self, upgrade: &Upgrade, host: Option<&Host>, origin: &str) -> Result<Step, Refusal> {
         if !self.is_open {
             let Some(size) = upgrade.answer(&self.input)? else { return Ok(Step::Wait) };
             self.input.drain(..size);
             self.is_open = true;
             match &self.part {
-                Part::Control => self.output.extend(host.register(origin)),
+                Part::Control => {
+                    let host = host.expect("a control connection is a host's");
+                    self.output.extend(host.register(origin));
+                }
                 Part::Client { address } => self.output.extend(wire::resolve(address)),
                 Part::DialBack { link_id } => self.output.extend(wire::accept(link_id)),
+                Part::Source { link } => self.output.extend(Card::new(*link, false).pair_source()),
+                Part::Target { link, session_id } => {
+                    self.output.extend(Card::new(*link, true).pair_target(session_id));
+                }
             }
         }
         loop {
@@ -72,7 +89,11 @@ impl Talk {
                 return Ok(Step::Wait);
             };
             let step = match frame {
-                Frame::Text(text) => step_of(&self.part, &Notice::parse(text)?, &mut self.output)?,
+                Frame::Text(text) => match &self.part {
+                    Part::Source { link } => step_of_device(*link, false, text)?,
+                    Part::Target { link, .. } => step_of_device(*link, true, text)?,
+                    part => step_of(part, &Notice::parse(text)?, &mut self.output)?,
+                },
                 Frame::Ping(_) if self.output.len() > OUTPUT_BYTES_MAX => None,
                 Frame::Ping(payload) => {
                     self.output.extend(wire::pong(payload));
@@ -113,5 +134,24 @@ fn step_of(part: &Part, notice: &Notice<'_>, output: &mut Vec<u8>) -> Result<Opt
         }
         (Part::Client { .. } | Part::DialBack { .. }, "relaying") => Ok(Some(Step::Relaying)),
         _ => Err(Refusal::Protocol("a control message that has no place here")),
+    }
+}
+
+/// What a message means to a device that pairs.
+fn step_of_device(link: u32, is_target: bool, text: &[u8]) -> Result<Option<Step>, Refusal> {
+    let Some(said) = Said::parse(text) else {
+        return Err(Refusal::Protocol("a pairing message is no JSON object with a type"));
+    };
+    match &*said.kind {
+        "error" => Err(said.error()),
+        "session-created" if !is_target => match said.session_id {
+            Some(id) => Ok(Some(Step::Created(id.into()))),
+            None => Err(Refusal::Protocol("session-created lacks its sessionId")),
+        },
+        "peer-connected" if Card::new(link, !is_target).is_introduced_by(&said) => Ok(Some(Step::Relaying)),
+        "peer-connected" => Err(Refusal::Protocol("peer-connected introduces another device")),
+        "peer-disconnected" => Err(Refusal::PeerGone),
+        "pong" => Ok(None),
+        _ => Err(Refusal::Protocol("a pairing message that has no place here")),
     }
 }

@@ -17,7 +17,7 @@ use super::{
     wire::{self, Refusal},
     worker::{READS_PER_TURN, RUN_BYTES, Worker},
 };
-use crate::scenario::Pattern;
+use crate::{dialect::Dialect, scenario::Pattern};
 
 impl Worker {
     /// A connection is ready in these ways.
@@ -91,13 +91,14 @@ impl Worker {
                 from_host: token & 1 == 0,
                 sequence: end.received,
             };
-            match end.reader.next(&mut input, expected, &self.payload) {
+            match end.reader.next(&mut input, expected, &self.payload, self.scenario.dialect()) {
                 Ok(None) => return,
                 Ok(Some(Arrival::Message { bytes, compared })) => {
                     self.message_arrived(token, bytes, compared)
                 }
+                Ok(Some(Arrival::Text(text))) => self.text_arrived(token, expected, &text),
                 // Of many pings that are not read, not all need an answer (RFC 6455 section 5.5.3).
-                Ok(Some(Arrival::Ping(_))) if end.backlog.len() > BACKLOG_BYTES_MAX => {}
+                Ok(Some(Arrival::Ping(_))) if end.backlog.len() > self.backlog_bytes_max => {}
                 Ok(Some(Arrival::Ping(payload))) => {
                     end.backlog.extend(wire::pong(&payload));
                     self.tally.pings += u64::from(self.is_counting);
@@ -109,7 +110,7 @@ impl Worker {
         }
     }
 
-    fn message_arrived(&mut self, token: u32, bytes: u32, compared: u32) {
+    pub(super) fn message_arrived(&mut self, token: u32, bytes: u32, compared: u32) {
         let link = token / 2;
         let end = &mut self.ends[token as usize];
         let sequence = end.received;
@@ -167,8 +168,8 @@ impl Worker {
     }
 
     /// What arrived is not what was sent: the run has failed, and this link is not followed any further.
-    fn fail_verification(&mut self, token: u32, fault: &Fault) {
-        let (link, end) = (self.first_link + token / 2, if token & 1 == 0 { "client" } else { "host" });
+    pub(super) fn fail_verification(&mut self, token: u32, fault: &Fault) {
+        let (link, end) = (self.first_link + token / 2, self.scenario.dialect().end(token & 1 == 1));
         self.tally.add_failure(format!("link {link}, at the {end}: {fault}"));
         self.fail_link(token / 2, &Refusal::Broken("verification failed".to_owned()));
     }
@@ -230,6 +231,9 @@ impl Worker {
         if pattern == Pattern::Pingpong && !from_host && end.taken == 0 {
             self.links[link].since = self.now;
         }
+        if self.scenario.dialect() == Dialect::Pair {
+            return self.send_payload(token);
+        }
         let mut front = [0; FRONT_BYTES_MAX];
         let (front_bytes, body) = self.payload.frame(stamp(end.sent), &mut front);
         let (mut bytes, taken) = (front_bytes + body.len(), end.taken as usize);
@@ -274,6 +278,4 @@ impl Worker {
 
 /// Larger messages are sent from where they lie.
 const COPIED_BYTES_MAX: usize = 16 << 10;
-/// Pongs beyond so many bytes that the kernel has not taken are left out.
-const BACKLOG_BYTES_MAX: usize = 4096;
 const SENDS_PER_TURN: usize = 8;

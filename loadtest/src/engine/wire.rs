@@ -75,6 +75,8 @@ pub enum Refusal {
     Broken(String),
     /// What came is not the protocol.
     Protocol(&'static str),
+    /// The relay says that the other end of the session is gone.
+    PeerGone,
     /// Nothing came for as long as is waited.
     TimedOut,
 }
@@ -90,6 +92,7 @@ impl Refusal {
             Refusal::Ended => "connection ended".to_owned(),
             Refusal::Broken(error) => error.clone(),
             Refusal::Protocol(what) => (*what).to_owned(),
+            Refusal::PeerGone => "peer disconnected".to_owned(),
             Refusal::TimedOut => "timed out".to_owned(),
         }
     }
@@ -109,7 +112,18 @@ impl Refusal {
                 "the relay has no room for more: raise its ulimit -n (longsplice: or --shards, each of which may hold \
                  as many descriptors)"
             }
-            Refusal::Status(400..500) => "check the path of --url; the Link endpoint is usually /v1/link",
+            Refusal::Status(400..500) => {
+                "check the path of --url; the Link endpoint is usually /v1/link, that for pairing /pair"
+            }
+            Refusal::Error(code) if code == "rate_limited" => {
+                "the relay limits new pairing sessions of one IP address: raise that limit for the test (longsplice: \
+                 --pair-ip-rate-per-min 0; PAIR_IP_RATE_PER_MIN=0), or give more --source-address"
+            }
+            Refusal::Error(code) if code == "server_at_capacity" => {
+                "the relay holds no more pairing sessions, and keeps each for a while after both ends are gone: raise \
+                 MAX_SESSIONS and shorten SESSION_TTL_SECONDS (longsplice: --pair-max-sessions, \
+                 --pair-session-ttl-seconds)"
+            }
             Refusal::Closed(Some(4007), _) => {
                 "the relay does not take the hosts' signatures: give its LINK_ORIGIN as --origin, and compare the \
                  clocks of the two machines"
@@ -234,7 +248,8 @@ impl Host {
     }
 }
 
-fn text(message: &serde_json::Value) -> Vec<u8> {
+/// The frame of a control message.
+pub fn text(message: &serde_json::Value) -> Vec<u8> {
     payload::client_frame(TEXT, message.to_string().as_bytes(), CONTROL_MASK)
 }
 

@@ -27,6 +27,7 @@ use super::{
     wire::{Host, Upgrade},
 };
 use crate::{
+    dialect::Dialect,
     run::Error,
     scenario::{Pattern, Scenario},
     target::Target,
@@ -92,6 +93,8 @@ pub(super) struct Worker {
     pub(super) sources: Vec<IpAddr>,
     pub(super) handshakes: u32,
     pub(super) ramp: Option<f64>,
+    /// Pongs behind so many bytes that the kernel has not taken are left out.
+    pub(super) backlog_bytes_max: usize,
     pub(super) upgrade: Upgrade,
     pub(super) payload: Payload,
     pub(super) set: OwnedFd,
@@ -111,6 +114,8 @@ pub(super) struct Worker {
     pub(super) dialled: u64,
     /// Links whose host has not been asked to dial back yet, by the relay's id.
     pub(super) introduced: HashMap<Box<str>, u32>,
+    /// Ids of the links' pairing sessions; empty where links are none.
+    pub(super) sessions: Vec<Box<str>>,
     /// When a link's handshakes or its closing are given up: when, which, and since when it was in that state.
     pub(super) deadlines: VecDeque<(u64, u32, u64)>,
 
@@ -154,7 +159,14 @@ impl Worker {
             is_registered: false,
         });
         let by_clock = (0..links).filter(|number| patterns[*number as usize] == Pattern::Rate).collect();
+        // The rest of a paired device's message waits there, too.
+        let (sessions, message_bytes_max) = match scenario.dialect() {
+            Dialect::Link => (0, 0),
+            Dialect::Pair => (links as usize, 2 * scenario.sizes.max() as usize),
+        };
         Ok(Worker {
+            backlog_bytes_max: PONG_BYTES_MAX + message_bytes_max,
+            sessions: vec![Box::default(); sessions],
             upgrade: Upgrade::new(&target),
             payload: Payload::new(scenario.seed, scenario.sizes.clone(), scenario.verify, scenario.mask),
             set: epoll::create(CreateFlags::CLOEXEC)?,
@@ -366,6 +378,8 @@ const READ_BYTES: usize = 128 << 10;
 pub(super) const READS_PER_TURN: usize = 4;
 /// Short messages of a stream are sent in runs of about so many bytes.
 pub(super) const RUN_BYTES: usize = 64 << 10;
+/// Pongs that wait for the kernel, in bytes.
+const PONG_BYTES_MAX: usize = 4096;
 /// Events taken at once.
 const EVENTS_MAX: usize = 1024;
 /// Events handled with one look at the clock: about 0.1 ms of work.

@@ -30,6 +30,8 @@ pub enum Lie {
     SwapBytes,
     /// It arrives as text.
     Text,
+    /// It arrives as binary.
+    Binary,
 }
 
 /// Starts the proxy; it serves until the test's process ends. The lie meets the relayed message of number `victim`,
@@ -84,7 +86,12 @@ fn relay(
     let mut behind: Option<Vec<u8>> = None;
     loop {
         let (mut frame, payload_at) = read_frame(from)?;
-        let is_data = matches!(frame[0] & 0x0f, 0 | 2);
+        // Of text, what a paired device sent.
+        let is_data = match frame[0] & 0x0f {
+            0 | 2 => true,
+            1 => frame.windows(7).any(|part| part == b"\"from\":"),
+            _ => false,
+        };
         if is_data && let Some(first) = behind.take() {
             to.write_all(&frame)?;
             to.write_all(&first)?;
@@ -123,6 +130,7 @@ fn relay(
                 frame.swap(place, place + 1);
             }
             Lie::Text => frame[0] = frame[0] & 0xf0 | 1,
+            Lie::Binary => frame[0] = frame[0] & 0xf0 | 2,
         }
         to.write_all(&frame)?;
     }

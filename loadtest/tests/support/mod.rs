@@ -34,7 +34,8 @@ impl Relay {
 
     /// With further options, which win.
     pub fn with(options: &[&str]) -> Relay {
-        let defaults = [["--link-ip-rate-per-min", "0"], ["--link-relay-max-bps", "0"]];
+        let defaults =
+            [["--link-ip-rate-per-min", "0"], ["--link-relay-max-bps", "0"], ["--pair-ip-rate-per-min", "0"]];
         let defaults = defaults.iter().filter(|[name, _]| !options.contains(name)).flatten();
         let mut process = Command::new(relay_binary())
             .args(["--listen", "127.0.0.1:0", "--shards", "1"])
@@ -164,7 +165,7 @@ pub fn begin(address: SocketAddr, arguments: &str) -> Load {
 
 /// The same, by another command that takes the arguments.
 pub fn begin_as(mut command: Command, address: SocketAddr, arguments: &str) -> Load {
-    command.args(arguments.split(' ')).args(["--url", &format!("ws://{address}/v1/link")]);
+    command.args(arguments.split(' ')).args(["--url", &format!("ws://{address}")]);
     begin_command(command)
 }
 
