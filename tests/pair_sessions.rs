@@ -310,12 +310,14 @@ fn a_target_may_join_while_the_source_is_away() {
         assert_eq!(source.hear(PATIENCE), Heard::Closed(1000, String::new()));
         let mut target = open(&relay);
         target.tell(&target_device.target(&id));
+        // The target is told when it has joined, and again when the source is back.
+        let hear_connected = |target: &mut Peer| {
+            while target.expect_any(&["peer-connected", "peer-disconnected"]) != device.connected() {}
+        };
+        hear_connected(&mut target);
         let (mut source, _) = tell_until(&relay, &device.source_again(&id), "session-created");
         assert_eq!(source.expect("peer-connected"), target_device.connected());
-        // The target was told when it joined, and is told again now that the source is back.
-        for _ in 0..2 {
-            while target.expect_any(&["peer-connected", "peer-disconnected"]) != device.connected() {}
-        }
+        hear_connected(&mut target);
         source.say(&relay_message(&id, "here"));
         assert_eq!(target.expect("relay"), relayed("source", "here"));
     });
