@@ -58,7 +58,8 @@ pub fn waiting(criterion: &mut Criterion) {
     let mut waiting = Waiting::new();
     let (before, wakes) = (waiting.granted, waiting.run(Duration::from_secs(1)));
     let rate = (waiting.granted - before) as f64 / f64::from(LINKS);
-    assert!((15_000.0..18_000.0).contains(&rate), "{rate} bytes a second and link");
+    // A slice is at most 100 ms of the rate, and the last may not be due yet.
+    assert!((14_700.0..=16_400.0).contains(&rate), "{rate} bytes a second and link");
     group.throughput(Throughput::Elements(wakes));
     group.bench_function("a second of wake-ups", |bencher| {
         bencher.iter(|| waiting.run(Duration::from_secs(1)));
