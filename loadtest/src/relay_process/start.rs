@@ -272,7 +272,10 @@ mod tests {
         BufReader::new(output).read_line(&mut line).expect("it writes a line");
         let inner = format!("/proc/{}/cmdline", line.trim());
         let is_there = || std::fs::read(&inner).is_ok_and(|command| command.starts_with(b"sleep"));
-        assert!(is_there());
+        // It is told of before it has become `sleep`.
+        while !is_there() {
+            thread::sleep(Duration::from_millis(1));
+        }
         drop(Started { child, tail: Tail::default(), exit: None });
         let deadline = Instant::now() + Duration::from_secs(20);
         while is_there() && Instant::now() < deadline {
