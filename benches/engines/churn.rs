@@ -22,6 +22,7 @@ use rustix::{
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     },
     fd::OwnedFd,
+    io::retry_on_intr,
     net::sockopt,
 };
 use serde_json::{Value, json};
@@ -112,7 +113,7 @@ impl Churn {
                 return Err(format!("too few sessions ended; the ends wait for {stages:?}"));
             }
             events.clear();
-            epoll::wait(&self.set, spare_capacity(&mut events), Some(&tenth))
+            retry_on_intr(|| epoll::wait(&self.set, spare_capacity(&mut events), Some(&tenth)))
                 .map_err(|error| error.to_string())?;
             for event in &events {
                 match event.data.u64() {

@@ -19,6 +19,7 @@ use rustix::{
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     },
     fd::OwnedFd,
+    io::retry_on_intr,
     net::sockopt,
 };
 
@@ -171,7 +172,7 @@ impl Load {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
         loop {
             events.clear();
-            epoll::wait(&self.set, spare_capacity(&mut events), Some(&tenth))
+            retry_on_intr(|| epoll::wait(&self.set, spare_capacity(&mut events), Some(&tenth)))
                 .map_err(|error| error.to_string())?;
             for event in &events {
                 let place = event.data.u64() as usize;

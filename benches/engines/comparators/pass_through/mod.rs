@@ -18,6 +18,7 @@ use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, CreateFlags, EventData, EventFlags},
     fd::OwnedFd,
+    io::retry_on_intr,
 };
 
 use super::{announce, listen};
@@ -55,7 +56,7 @@ pub fn run<M: Means>(means: M) -> io::Result<Infallible> {
     let mut events = Vec::with_capacity(EVENTS_MAX);
     loop {
         events.clear();
-        epoll::wait(&relay.set, spare_capacity(&mut events), None)?;
+        retry_on_intr(|| epoll::wait(&relay.set, spare_capacity(&mut events), None))?;
         for event in &events {
             match event.data.u64() {
                 LISTENER => relay.accept()?,
