@@ -46,7 +46,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     process::avoid_huge_pages();
     let descriptors = process::raise_descriptor_limit().unwrap_or(0);
     let chosen = choose_driver(config)?;
-    let sites = claim::sites(config, manager.listeners())?;
+    let (sites, claims) = claim::sites(config, manager.listeners())?;
     let shards = shards(config);
     let clock = Clock::start();
     let addresses = sites.addresses();
@@ -62,6 +62,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     warn_of_unreachable_url(config, &addresses);
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
     let threads = start_shards(config, &chosen, &sites, &relay, &offices, &seeds)?;
+    drop(claims);
     let (control, admin) = start_control(config, &chosen, &relay)?;
     tracing::info!(
         listen = sites.to_string(),

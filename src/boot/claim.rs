@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     driver::{
         self, Private,
-        listen::{Inherited, KeepAlive, ListenOptions, Listener},
+        listen::{Claim, Inherited, KeepAlive, ListenOptions, Listener},
     },
 };
 
@@ -24,10 +24,12 @@ pub(super) enum Sites {
     Inherited(Vec<Inherited>),
 }
 
-/// Takes the sockets with these numbers, or, where there are none, claims the addresses that the options name.
-pub(super) fn sites(config: &Config, inherited: &[i32]) -> Result<Sites, String> {
+/// Takes the sockets with these numbers, or, where there are none, claims the addresses that the options name. The
+/// claims are to live until every shard is bound.
+pub(super) fn sites(config: &Config, inherited: &[i32]) -> Result<(Sites, Vec<Claim>), String> {
     if inherited.is_empty() {
-        return claim(config).map(Sites::Own);
+        let claims = claim(config)?;
+        return Ok((Sites::Own(claims.iter().map(Claim::address).collect()), claims));
     }
     let options = listen_options(config);
     let take = |number: &i32| {
@@ -38,7 +40,8 @@ pub(super) fn sites(config: &Config, inherited: &[i32]) -> Result<Sites, String>
             )
         })
     };
-    inherited.iter().map(take).collect::<Result<_, _>>().map(Sites::Inherited)
+    let taken = inherited.iter().map(take).collect::<Result<_, _>>()?;
+    Ok((Sites::Inherited(taken), Vec::new()))
 }
 
 /// What the options say about sockets.
@@ -97,16 +100,16 @@ impl fmt::Display for Sites {
 }
 
 /// The addresses to listen on, with real ports. One of the default addresses may be missing on this machine.
-fn claim(config: &Config) -> Result<Vec<SocketAddr>, String> {
-    let mut claimed: Vec<SocketAddr> = Vec::new();
+fn claim(config: &Config) -> Result<Vec<Claim>, String> {
+    let mut claimed: Vec<Claim> = Vec::new();
     for mut address in config.listen_addresses() {
         if address.port() == 0
             && let (true, Some(first)) = (config.listen_is_default(), claimed.first())
         {
-            address.set_port(first.port());
+            address.set_port(first.address().port());
         }
         match driver::listen::claim(address) {
-            Ok(address) => claimed.push(address),
+            Ok(claim) => claimed.push(claim),
             Err(error) if config.listen_is_default() && is_missing_family(&error) => {
                 tracing::info!(%address, %error, "this machine has no such address family: not listening there");
             }

@@ -76,15 +76,37 @@ impl AsFd for Listener {
     }
 }
 
-/// Fails if the address is in use, naming it; else says which address it is, with a real port where 0 was
-/// asked. Leaves nothing bound.
-pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
-    let bind = || -> io::Result<SocketAddr> {
-        let socket = open(address)?;
-        socket.bind(&address.into())?;
+/// An address that was free and is kept from every other process until this is dropped: let it live until all listeners
+/// are bound.
+#[derive(Debug)]
+pub struct Claim {
+    address: SocketAddr,
+    _kept: Socket,
+}
+
+impl Claim {
+    /// The address, with a real port where 0 was asked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Fails if the address is in use, naming it.
+pub fn claim(address: SocketAddr) -> io::Result<Claim> {
+    let bind = || -> io::Result<Claim> {
+        let first = open(address)?;
+        first.bind(&address.into())?;
         // Two sockets with SO_REUSEADDR may both be bound; only listening settles whose the address is.
-        socket.listen(1)?;
-        Ok(socket.local_addr()?.as_socket().expect("bound to an IP address above"))
+        first.listen(1)?;
+        let bound = first.local_addr()?.as_socket().expect("bound to an IP address above");
+        // It would take connections, so another one keeps the address: one that does not listen, that our listeners may
+        // join, and beside which nobody else may listen.
+        first.set_reuse_port(true)?;
+        let kept = open(bound)?;
+        kept.set_reuse_port(true)?;
+        kept.bind(&bound.into())?;
+        kept.set_reuse_address(false)?;
+        Ok(Claim { address: bound, _kept: kept })
     };
     bind().map_err(|error| naming(&address, &error))
 }
@@ -207,6 +229,22 @@ mod tests {
         assert!(error.to_string().contains(&first.address().to_string()), "{error}");
         let address = first.address();
         drop((first, second));
+        claim(address).unwrap();
+    }
+
+    #[test]
+    fn a_claimed_address_is_nobody_elses_before_its_listeners_are_bound() {
+        let claimed = claim("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind(claimed.address(), &ListenOptions::default()).unwrap();
+        assert_eq!(listener.address(), claimed.address());
+        drop(listener);
+        // As another relay does that was told this very port.
+        let error = claim(claimed.address()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // It takes no connection: those are for the listeners.
+        std::net::TcpStream::connect(claimed.address()).unwrap_err();
+        let address = claimed.address();
+        drop(claimed);
         claim(address).unwrap();
     }
 

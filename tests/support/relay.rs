@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -139,12 +142,11 @@ impl Setup {
     pub fn start_by_host_and_port(self) -> Relay {
         let mut setup = self.without_listen().env("HOST", "127.0.0.1");
         let relay = (0..5).find_map(|_| {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             setup.environment.retain(|(name, _)| name != "PORT");
-            setup.environment.push(("PORT".to_owned(), free.expect("a free port").port().to_string()));
+            setup.environment.push(("PORT".to_owned(), fresh_port().to_string()));
             setup.try_start()
         });
-        relay.expect("one of five ports stays free for a moment")
+        relay.expect("one of five ports is free")
     }
 
     /// Like [`Setup::start`]; `None` if its port was taken meanwhile.
@@ -172,6 +174,14 @@ impl Setup {
         relay.check_cell();
         Some(relay)
     }
+}
+
+/// A port below those that the kernel chooses from, and another one with each call, so that two scenarios never have
+/// the same.
+fn fresh_port() -> u16 {
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let first = 16_384 + (std::process::id() % 8_192) as u16;
+    first + USED.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A running relay. Dropping it stops it by SIGTERM and fails the test unless it exits cleanly; a panic in
