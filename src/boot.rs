@@ -25,6 +25,7 @@ use crate::{
         Dialects, Kind, Place,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
+        workspace::{Workspace, WorkspaceConfig},
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
@@ -281,6 +282,7 @@ fn start_shards(
             clock: relay.clock,
             link: config.serves(Kind::Link).then(|| config.link()),
             pair: config.serves(Kind::Pair).then(|| pair.clone()),
+            workspace: config.serves(Kind::Workspace).then(|| config.workspace()),
             place: Place {
                 shard: number,
                 shards: relay.shared.mailboxes.shards(),
@@ -325,6 +327,7 @@ struct Plan {
     clock: Clock,
     link: Option<LinkConfig>,
     pair: Option<PairConfig>,
+    workspace: Option<WorkspaceConfig>,
     place: Place,
     random: ChaCha12Rng,
 }
@@ -363,7 +366,8 @@ fn run_shard(
     };
     let dialects = Dialects {
         link: plan.link.map(|config| Link::new(config, plan.place.clone())),
-        pair: plan.pair.map(|config| Pair::new(config, plan.place)),
+        pair: plan.pair.map(|config| Pair::new(config, plan.place.clone())),
+        workspace: plan.workspace.map(|config| Workspace::new(config, plan.place)),
     };
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::OutOfMemory => format!(
@@ -443,6 +447,7 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         manners: Kind::ALL.map(|kind| match kind {
             Kind::Link => LinkConfig::manners(config.ping_interval, config.role_timeout),
             Kind::Pair => pair.manners(config.pair_ping_interval, config.role_timeout),
+            Kind::Workspace => config.workspace().manners(config.role_timeout),
         }),
         slow_peer: config.link_slow_peer_sec,
         splice_bytes_min: config.splice_min,

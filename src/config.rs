@@ -27,7 +27,7 @@ pub use error::{ConfigError, Source};
 pub use options::Config;
 
 use crate::{
-    dialect::{self, link::LinkConfig, pair::PairConfig},
+    dialect::{self, link::LinkConfig, pair::PairConfig, workspace::WorkspaceConfig},
     driver,
     pacing::Rates,
 };
@@ -185,6 +185,11 @@ impl Config {
             origins: self.pair_allowed_origins.clone(),
             message_bytes_max: self.pair_max_message_bytes,
         }
+    }
+
+    /// What the workspace dialect is told.
+    pub fn workspace(&self) -> WorkspaceConfig {
+        WorkspaceConfig::default()
     }
 
     /// Whether a dialect is served.

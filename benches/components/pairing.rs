@@ -68,7 +68,7 @@ impl Devices {
         };
         let place = Place { shard: 0, shards: 1, relay: 0, hash_key: [0; 16] };
         let mut devices = Devices {
-            dialects: Dialects { link: None, pair: Some(Pair::new(config, place)) },
+            dialects: Dialects { link: None, pair: Some(Pair::new(config, place)), workspace: None },
             policy: SharedPolicy::new(0, AllowList::default()),
             timers: Wheel::new(Time(0)),
             random: ChaCha12Rng::seed_from_u64(0),
@@ -77,7 +77,7 @@ impl Devices {
         };
         for conn in [SOURCE, TARGET] {
             let ip = [192, 0, 2, 1].into();
-            let opening = Opening { ip, host: Box::default(), origin: None, moves: 0 };
+            let opening = Opening { ip, host: Box::default(), origin: None, ticket: None, moves: 0 };
             devices.handle(Event::Opened { conn, opening });
         }
         let mut card =

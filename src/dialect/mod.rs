@@ -16,9 +16,11 @@ mod manners;
 pub mod pages;
 pub mod pair;
 mod place;
+pub mod workspace;
 
 use std::{net::IpAddr, ops::Range};
 
+use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 
 pub use self::{
@@ -41,17 +43,20 @@ pub enum Kind {
     Link,
     /// `/pair`.
     Pair,
+    /// `/ws`.
+    Workspace,
 }
 
 impl Kind {
     /// Every dialect, in the order of their numbers.
-    pub const ALL: [Kind; 2] = [Kind::Link, Kind::Pair];
+    pub const ALL: [Kind; 3] = [Kind::Link, Kind::Pair, Kind::Workspace];
 
     /// What the options call it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Link => "link",
             Kind::Pair => "pair",
+            Kind::Workspace => "workspace",
         }
     }
 
@@ -60,6 +65,7 @@ impl Kind {
         match self {
             Kind::Link => link::PATH,
             Kind::Pair => pair::PATH,
+            Kind::Workspace => workspace::PATH,
         }
     }
 }
@@ -73,6 +79,8 @@ pub struct Opening {
     pub host: Box<str>,
     /// The upgrade's `Origin` header as sent, where the dialect's [`Manners`] ask for it.
     pub origin: Option<Box<str>>,
+    /// What a connection of the workspace dialect was admitted with.
+    pub ticket: Option<Box<workspace::Ticket>>,
     /// How often the connection has moved between shards.
     pub moves: u8,
 }
@@ -95,6 +103,8 @@ pub enum Event<'a> {
     Letter { from: u16, letter: Letter },
     /// `pacing::Budget::charge` said that the host should hear of this splice's usage.
     Usage { splice: SpliceId },
+    /// The platform's answer to an `Action::Ask` of this connection.
+    Answer { conn: ConnId, answer: workspace::Answer },
     /// The allow-list changed (SIGHUP).
     PolicyChanged,
 }
@@ -109,6 +119,11 @@ pub enum Action {
     /// while a message is given, and once for each: its bytes may be sent from where they lie. While more
     /// waits for `to` than may, the connection that sent the message is not read.
     Forward { to: ConnId, head: &'static str, body: Range<usize>, tail: &'static str },
+    /// Send the same text message to several. Its bytes are shared, not copied; nobody is stopped for a slow one.
+    FanOut { to: Vec<ConnId>, text: Bytes },
+    /// Ask the platform; `Event::Answer` follows unless the connection is gone by then. Where too many questions are
+    /// open the answer is a failure, at once.
+    Ask { conn: ConnId, ask: workspace::Ask },
     /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
     /// delivered; a second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
@@ -147,6 +162,8 @@ pub enum Alarm {
     Link(link::Alarm),
     /// The pair dialect's.
     Pair(pair::Alarm),
+    /// The workspace dialect's.
+    Workspace(workspace::Alarm),
 }
 
 /// A dialect's message to itself on another shard.
@@ -202,6 +219,8 @@ pub struct Dialects {
     pub link: Option<link::Link>,
     /// The pair dialect, if served.
     pub pair: Option<pair::Pair>,
+    /// The workspace dialect, if served.
+    pub workspace: Option<workspace::Workspace>,
 }
 
 impl Dialects {
@@ -210,6 +229,7 @@ impl Dialects {
         match kind {
             Kind::Link => self.link.is_some(),
             Kind::Pair => self.pair.is_some(),
+            Kind::Workspace => self.workspace.is_some(),
         }
     }
 
@@ -223,6 +243,7 @@ impl Dialects {
         let dialect: Option<&mut dyn Dialect> = match kind {
             Kind::Link => self.link.as_mut().map(|link| link as &mut dyn Dialect),
             Kind::Pair => self.pair.as_mut().map(|pair| pair as &mut dyn Dialect),
+            Kind::Workspace => self.workspace.as_mut().map(|workspace| workspace as &mut dyn Dialect),
         };
         dialect.expect("only dialects that are served have connections").handle(cx, event);
     }
@@ -260,6 +281,7 @@ impl Alarm {
         match self {
             Alarm::Link(_) => Kind::Link,
             Alarm::Pair(_) => Kind::Pair,
+            Alarm::Workspace(_) => Kind::Workspace,
         }
     }
 }

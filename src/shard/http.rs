@@ -157,6 +157,7 @@ impl<D: Driver> Shard<D> {
             ip,
             host: head.host.clone().into_boxed_str(),
             origin: head.origin.as_deref().filter(|_| manners.wants_origin).map(Box::from),
+            ticket: None,
             moves: 0,
         };
         let now = self.now.at;

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::{
     admin::Snapshot,
-    dialect::{Letter, link},
+    dialect::{Letter, link, workspace},
+    id::ConnId,
     limits::MAIL_WAITING_MAX,
     shard::home::Traveller,
 };
@@ -61,6 +62,13 @@ pub enum Mail {
         ticket: u64,
         /// The part.
         part: Box<link::StatsPart>,
+    },
+    /// The platform's answer to a question that a connection waits for.
+    Answer {
+        /// The connection.
+        conn: ConnId,
+        /// The answer.
+        answer: workspace::Answer,
     },
     /// Report your counters.
     Snapshot(Box<dyn FnOnce(Snapshot) + Send>),

@@ -10,6 +10,7 @@
 //! deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
+mod ask;
 mod assembly;
 mod close;
 pub mod conn;
@@ -29,8 +30,8 @@ use std::{io, sync::Arc};
 
 use rand_chacha::ChaCha12Rng;
 
+pub use self::{ask::Platform, shared::Shared, view::View};
 use self::{assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, home::Home, mail::Mail};
-pub use self::{shared::Shared, view::View};
 use crate::{
     admin::Snapshot,
     dialect::{Action, Cx, Dialects, Event, Kind},
@@ -187,6 +188,7 @@ impl<D: Driver> Shard<D> {
             Mail::Received { tag } => self.on_received_by_home(tag),
             Mail::AskStats { from, ticket } => self.answer_stats(from, ticket),
             Mail::Stats { from, ticket, part } => self.on_stats(from, ticket, *part),
+            Mail::Answer { conn, answer } => self.on_answer(conn, answer),
             Mail::Snapshot(report) => report(self.snapshot()),
             Mail::PolicyChanged => self.tell_all(|| Event::PolicyChanged),
             Mail::Drain => self.stage = Stage::Draining,
@@ -244,6 +246,8 @@ impl<D: Driver> Shard<D> {
                 debug_assert!(false, "nothing is at hand to be forwarded to {to:?}")
             }
             Action::Close { conn, reason } => self.close(conn, reason),
+            Action::FanOut { to, text } => self.fan_out(&to, &text),
+            Action::Ask { conn, ask } => self.ask(conn, ask),
             Action::Move { conn, .. } => debug_assert!(false, "{conn:?} can only move with its message"),
             Action::Splice { client, host, splice } => self.splice(client, host, splice),
             Action::Hold { conn } => self.hold(conn),

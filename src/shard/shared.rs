@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::mail::Mailboxes;
+use super::{ask::Platform, mail::Mailboxes};
 use crate::{
     admission::{ConnectionsPerIp, SharedPolicy},
     config::StatsAccess,
@@ -59,6 +59,8 @@ pub struct Shared {
     pub policy: SharedPolicy,
     /// One mailbox a shard.
     pub mailboxes: Mailboxes,
+    /// Who carries questions to the platform, where a dialect has any.
+    pub platform: Option<Box<dyn Platform>>,
     /// Open connections of all shards.
     connections: AtomicUsize,
     per_ip: ConnectionsPerIp,
@@ -75,6 +77,7 @@ impl Shared {
             settings,
             policy,
             mailboxes: Mailboxes::new(shards),
+            platform: None,
             connections: AtomicUsize::new(0),
             per_ip: ConnectionsPerIp::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),

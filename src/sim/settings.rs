@@ -10,6 +10,7 @@ use crate::{
         Dialects, Kind, Place,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
+        workspace::WorkspaceConfig,
     },
     limits::{PING_INTERVAL, ROLE_TIMEOUT},
     pacing::Rates,
@@ -70,6 +71,7 @@ impl Plan {
                 manners: Kind::ALL.map(|kind| match kind {
                     Kind::Link => LinkConfig::manners(PING_INTERVAL, ROLE_TIMEOUT),
                     Kind::Pair => pair_config(Duration::ZERO).manners(PING_INTERVAL, ROLE_TIMEOUT),
+                    Kind::Workspace => WorkspaceConfig::default().manners(ROLE_TIMEOUT),
                 }),
                 slow_peer: Duration::from_secs(30),
                 splice_bytes_min: if dice.chance(250_000) { 0 } else { dice.size(100_000) },
@@ -110,7 +112,7 @@ impl Plan {
         let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
         let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
         let pair = Pair::new(pair_config(self.ttl), place.clone());
-        Dialects { link: Some(Link::new(config, place)), pair: Some(pair) }
+        Dialects { link: Some(Link::new(config, place)), pair: Some(pair), workspace: None }
     }
 }
 

@@ -188,8 +188,8 @@ impl Dialect for Link {
                 Alarm::Unjudged(conn) => self.on_unjudged(cx, conn),
                 Alarm::Untold(conn) => self.on_untold(cx, conn),
             },
-            Event::Alarm(dialect::Alarm::Pair(_)) => {
-                unreachable!("an alarm goes to the dialect that armed it")
+            Event::Alarm(_) | Event::Answer { .. } => {
+                unreachable!("an alarm or answer goes to the dialect that asked for it")
             }
             Event::Letter { from, letter: dialect::Letter::Link(letter) } => self.read(cx, from, letter),
             Event::Usage { splice } => self.on_usage(cx, splice.into()),

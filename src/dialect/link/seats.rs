@@ -172,7 +172,13 @@ mod tests {
 
     #[test]
     fn the_name_of_a_former_connection_finds_nothing() {
-        let opening = Opening { ip: IpAddr::from([192, 0, 2, 1]), host: "h".into(), origin: None, moves: 0 };
+        let opening = Opening {
+            ip: IpAddr::from([192, 0, 2, 1]),
+            host: "h".into(),
+            origin: None,
+            ticket: None,
+            moves: 0,
+        };
         let (first, second) = (ConnId { index: 3, generation: 1 }, ConnId { index: 3, generation: 2 });
         let mut seats = Seats::default();
         seats.open(first, opening.clone());

@@ -179,8 +179,8 @@ impl Dialect for Pair {
             Event::Closed { conn, reason } => self.on_closed(cx, conn, reason),
             Event::Alarm(dialect::Alarm::Pair(Alarm::Expiry(id))) => self.on_expiry(cx, id),
             // The shard tells these to the dialects that ask for them.
-            Event::Alarm(dialect::Alarm::Link(_)) | Event::Letter { .. } | Event::Usage { .. } => {
-                unreachable!("this dialect writes no letters and splices nothing")
+            Event::Alarm(_) | Event::Answer { .. } | Event::Letter { .. } | Event::Usage { .. } => {
+                unreachable!("this dialect asks nothing, writes no letters and splices nothing")
             }
             Event::PolicyChanged => {}
         }

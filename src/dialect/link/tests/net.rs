@@ -137,7 +137,7 @@ impl Net {
         let ip: IpAddr = ip.parse().expect("tests write addresses");
         self.sockets.push(Socket {
             at: None,
-            opening: Opening { ip, host: host.into(), origin: None, moves: 0 },
+            opening: Opening { ip, host: host.into(), origin: None, ticket: None, moves: 0 },
             heard: VecDeque::new(),
             closed: None,
             held: false,
@@ -443,7 +443,9 @@ impl Net {
 
     fn carry_out(&mut self, shard: u16, action: Action, message: Option<(bool, &[u8])>) {
         match action {
-            Action::Forward { to, .. } => panic!("the link dialect passes nothing on to {to:?}"),
+            Action::Forward { .. } | Action::FanOut { .. } | Action::Ask { .. } => {
+                panic!("the link dialect does none of this")
+            }
             Action::Send { conn, text } => {
                 let (_, socket) = self.named(shard, conn);
                 assert_eq!(socket.closed, None, "sent after its close: {text}");

@@ -95,7 +95,7 @@ impl Net {
 
     pub(super) fn open_from(&mut self, ip: &str, origin: Option<&str>) -> Sock {
         let ip: IpAddr = ip.parse().expect("tests write addresses");
-        let opening = Opening { ip, host: "".into(), origin: origin.map(Box::from), moves: 0 };
+        let opening = Opening { ip, host: "".into(), origin: origin.map(Box::from), ticket: None, moves: 0 };
         let shard = (self.sockets.len() % self.shards.len()) as u16;
         let sock = Sock(self.sockets.len());
         self.sockets.push(Socket { at: None, opening, heard: VecDeque::new(), closed: None, settled: false });

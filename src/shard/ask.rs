@@ -1,0 +1,41 @@
+//! Questions to the platform, which the control thread carries, and their answers.
+
+use super::Shard;
+use crate::{
+    dialect::{Event, workspace},
+    driver::Driver,
+    id::ConnId,
+};
+
+/// Carries questions to the platform. Answers come back as [`super::mail::Mail::Answer`].
+pub trait Platform: Send + Sync {
+    /// Takes a question; gives it back where too many are open.
+    fn ask(&self, shard: u16, conn: ConnId, ask: workspace::Ask) -> Result<(), workspace::Ask>;
+}
+
+impl<D: Driver> Shard<D> {
+    pub(super) fn ask(&mut self, conn: ConnId, ask: workspace::Ask) {
+        let refused = match &self.shared.platform {
+            Some(platform) => platform.ask(self.number, conn, ask).err(),
+            None => Some(ask),
+        };
+        if let Some(ask) = refused {
+            self.on_answer(conn, ask.unanswered("too many questions to the platform are open"));
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, conn: ConnId, answer: workspace::Answer) {
+        if let Some(kind) = self.conns.get(conn).map(|conn| conn.kind) {
+            self.tell(kind, Event::Answer { conn, answer });
+        }
+    }
+
+    /// Sends one message to several.
+    pub(super) fn fan_out(&mut self, to: &[ConnId], text: &[u8]) {
+        for conn in to {
+            if let Ok(text) = std::str::from_utf8(text) {
+                self.send_text(*conn, text);
+            }
+        }
+    }
+}
