@@ -26,7 +26,6 @@ use std::{
 };
 
 pub use error::{ConfigError, Source};
-pub use kinds::Secret;
 pub use options::Config;
 pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 

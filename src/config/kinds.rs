@@ -5,7 +5,6 @@
 //! here knows where a text came from.
 
 use std::{
-    fmt,
     marker::PhantomData,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -14,7 +13,7 @@ use std::{
 
 use tungstenite::http::Uri;
 
-use crate::{dialect, logs};
+use crate::{dialect, logs, secret::Secret};
 
 /// A way of writing values of one type.
 pub(super) trait Kind {
@@ -431,7 +430,7 @@ impl Kind for OptionalText {
     }
 }
 
-/// One text that nobody may see, trimmed; empty is none.
+/// One text that nobody may see; empty is none.
 pub(super) struct SecretText;
 
 impl Kind for SecretText {
@@ -443,30 +442,13 @@ impl Kind for SecretText {
         "text; better given by the environment or the file than on the command line, which other users can see".into()
     }
     fn read(&self, text: &str) -> Option<Option<Secret>> {
-        Some(Some(Secret(text.to_owned())).filter(|secret| !secret.0.is_empty()))
+        Some((!text.is_empty()).then(|| Secret::new(text)))
     }
     fn show(&self, _: &Option<Secret>) -> toml::Value {
         "".into()
     }
     fn is_secret(&self) -> bool {
         true
-    }
-}
-
-/// A text that is not for logs: its `Debug` form hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
     }
 }
 

@@ -12,14 +12,14 @@ use std::{
 };
 
 use super::{
-    Backplane, ConfigError, LogFormat, RelayMode, Secret, StatsAccess, TlsChoice, TlsTermination,
+    Backplane, ConfigError, LogFormat, RelayMode, StatsAccess, TlsChoice, TlsTermination,
     kinds::{
         AddressOrOff, Addresses, AutoOr, AutoSwitch, Bytes, DialectNames, File, Hosts, Kind, LogFilter,
         OptionalText, Origin, Origins, SecretText, Span, Switch, Text, WebSocketUrl, one_of, whole,
     },
     settings::{Env, Row, Settings},
 };
-use crate::{dialect, driver, limits::SHARDS_MAX, logs};
+use crate::{dialect, driver, limits::SHARDS_MAX, logs, secret::Secret};
 
 macro_rules! options {
     ($( $group:literal { $(
@@ -339,7 +339,7 @@ options! {
         /// Close a connection when its token expires. The reference lets it live.
         workspace_close_on_expiry: bool = "false", Switch,
             flag "workspace-close-on-expiry", env &[&[Env::named("LONGSPLICE_WORKSPACE_CLOSE_ON_EXPIRY")]];
-        /// Pairing and key exchange requests of a workspace whose answers are awaited, each. One more forgets the oldest.
+        /// Pairing requests, and key exchanges, of a workspace whose answers are awaited. One more forgets the oldest.
         workspace_requests_tracked: u32 = "2048", whole(1, KEYS_MAX),
             flag "workspace-requests-tracked", env &[&[Env::number("RELAY_PAIRING_REQUEST_TRACK_MAX", KEYS_MAX)]];
         /// Sessions of a workspace whose owners are known. One more forgets the oldest.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{ConfigError, Source, ecmascript, kinds::Kind};
+use crate::secret::Secret;
 
 /// What the table says about an option, apart from its type.
 pub(super) struct Row {
@@ -162,7 +163,7 @@ impl Settings {
         kind.read(text.trim()).ok_or_else(|| ConfigError::BadValue {
             option,
             source: source.clone(),
-            value: if kind.is_secret() { "(not shown)".to_owned() } else { text.clone() },
+            value: if kind.is_secret() { Secret::HIDDEN.to_owned() } else { text.clone() },
             takes: kind.takes(),
         })
     }

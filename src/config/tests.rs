@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::*;
-use crate::limits::{PING_INTERVAL, ROLE_TIMEOUT};
+use crate::{
+    limits::{PING_INTERVAL, ROLE_TIMEOUT},
+    secret::Secret,
+};
 
 mod workspace;
 

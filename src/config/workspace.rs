@@ -260,7 +260,7 @@ pub(super) fn settle_dialects(rows: &[Row], settings: &mut Settings) {
     let asks = |row: &Row| match settings.source(row.flag) {
         Source::Default => false,
         Source::Environment(name) if is_of_the_contract(name) => true,
-        _ => row.group.starts_with("Workspace"),
+        _ => GROUPS.contains(&row.group),
     };
     let names = if rows.iter().any(asks) { "link,pair,workspace" } else { "link,pair" };
     settings.set(option, names.to_owned(), settings.source(option).clone());
@@ -289,6 +289,8 @@ fn is_local_url(url: &str) -> bool {
     })
 }
 
+/// The option groups that are about nothing else.
+const GROUPS: [&str; 3] = ["Platform", "Workspace", "Workspace limiters"];
 /// Variables of the contract without its prefix.
 const OTHER_NAMES: [&str; 2] = ["SERVER_URL", "MAX_LOGS"];
 const TLS_HOST: &str = "relay.getviewport.com";
