@@ -124,6 +124,8 @@ pub enum Action {
     /// Ask the platform; `Event::Answer` follows unless the connection is gone by then. Where too many questions are
     /// open the answer is a failure, at once.
     Ask { conn: ConnId, ask: workspace::Ask },
+    /// Write an entry to the log.
+    Note(Box<workspace::Note>),
     /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
     /// delivered; a second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },
@@ -190,6 +192,9 @@ pub trait Policy {
     fn take_session_place(&self) -> bool;
     /// Gives a place back.
     fn leave_session_place(&self);
+    /// Gives back the place that the upgrade of a workspace connection took for its address (workspace.md section
+    /// 3.1, checks 3 and 4). The dialect says so exactly once for every connection that it was told to be open.
+    fn leave_workspace_place(&self, _ip: &str, _role: workspace::Role) {}
 }
 
 /// What a dialect works with during one event.

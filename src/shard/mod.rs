@@ -21,6 +21,7 @@ mod http;
 mod input;
 pub mod mail;
 mod messages;
+mod notes;
 mod progress;
 mod pump;
 pub mod shared;
@@ -257,6 +258,7 @@ impl<D: Driver> Shard<D> {
                 self.post_mail(shard, Mail::Letter { from: self.number, letter });
             }
             Action::Settle { conn } => self.settle(conn),
+            Action::Note(note) => notes::write(&note),
         }
     }
 
