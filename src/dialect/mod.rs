@@ -16,6 +16,7 @@ mod manners;
 pub mod pages;
 pub mod pair;
 mod place;
+mod text;
 pub mod workspace;
 
 use std::{net::IpAddr, ops::Range};
