@@ -6,8 +6,9 @@
 //! name or reads a file on its own.
 //!
 //! Reading order: `options` (the table), `kinds` (how values are written), `settings` (which source wins),
-//! `render` (help, print-out, documentation).
+//! `workspace` (what the workspace dialect makes of its own), `render` (help, print-out, documentation).
 
+mod ecmascript;
 mod error;
 mod kinds;
 mod options;
@@ -15,6 +16,7 @@ mod render;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod workspace;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,9 +27,10 @@ use std::{
 
 pub use error::{ConfigError, Source};
 pub use options::Config;
+pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 
 use crate::{
-    dialect::{self, link::LinkConfig, pair::PairConfig, workspace::WorkspaceConfig},
+    dialect::{self, link::LinkConfig, pair::PairConfig},
     driver,
     pacing::Rates,
 };
@@ -131,9 +134,12 @@ impl Config {
             None => None,
         };
         let mut settings = Settings::gather(&rows, flags, environment, file.as_ref())?;
+        workspace::settle_dialects(&rows, &mut settings);
+        workspace::settle_port(&mut settings, environment);
         settle_listen(&rows, &mut settings)?;
         let config = Config::read(&settings)?;
-        config.check(&settings, read_file)?;
+        config.check(&settings, &read_file)?;
+        config.check_workspace(&settings, environment.get("HOME"), &read_file)?;
         Ok(match task {
             "doctor" => Outcome::Doctor { config: Box::new(config), json: matches.get_flag("json") },
             "health" => {
@@ -185,11 +191,6 @@ impl Config {
             origins: self.pair_allowed_origins.clone(),
             message_bytes_max: self.pair_max_message_bytes,
         }
-    }
-
-    /// What the workspace dialect is told.
-    pub fn workspace(&self) -> WorkspaceConfig {
-        WorkspaceConfig::default()
     }
 
     /// Whether a dialect is served.

@@ -54,6 +54,7 @@ pub mod logs;
 pub mod pacing;
 pub mod proto;
 pub mod reason;
+pub mod secret;
 pub mod shard;
 pub mod sim;
 pub mod systemd;

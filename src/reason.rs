@@ -78,11 +78,57 @@ pub enum Reason {
     SessionExpired,
     /// Over the per-IP budget for new pairing sessions.
     SessionsRateLimited,
+    /// A workspace connection whose claims name no workspace.
+    MissingWorkspaceClaim,
+    /// Its claims name another workspace than its upgrade.
+    WorkspaceClaimMismatch,
+    /// Its claims name another runtime target than its upgrade.
+    RuntimeTargetClaimMismatch,
+    /// A workspace client without a scope.
+    InvalidScopeClaim,
+    /// A role that needs a runtime target, and none is named.
+    MissingRuntimeTargetClaim,
+    /// A daemon whose token was issued before the last one's.
+    StaleDaemonGeneration,
+    /// A second daemon.
+    DaemonAlreadyConnected,
+    /// A session event message of a client with another scope.
+    SessionEventsScopeRequired,
+    /// Another message than a pairing one of a client with that scope.
+    PairingScopeOnly,
+    /// A pairing message of a runtime client.
+    RuntimeScopeOnly,
+    /// A client's message with another end-to-end profile than its claims.
+    ClientProfileMismatch,
+    /// A daemon's message with a weaker end-to-end profile than its claims.
+    DaemonProfileMismatch,
+    /// Too many key exchanges of a workspace client.
+    KeyExchangeRateLimited,
+    /// Too many runtime messages of a workspace client or of its workspace.
+    RuntimeRateLimited,
+    /// Too many pairing messages of a workspace client.
+    PairingRateLimited,
+    /// Too many presence messages of a workspace client or of its workspace.
+    PresenceRateLimited,
+    /// Too many messages of a workspace's daemon.
+    DaemonRateLimited,
+    /// Too many messages of a workspace's workers.
+    WorkerRateLimited,
+    /// A workspace connection that does not read what is sent to it.
+    BufferOverflow,
+    /// A workspace message that grows over the cap when its bytes are replaced to be text.
+    FrameTooLarge,
+    /// A workspace connection whose token is over its time.
+    TokenExpired,
+    /// A workspace connection that the operator ended.
+    Kicked,
+    /// No message and no pong of a workspace connection for too long.
+    WorkspaceIdle,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers: for tables and reports.
-    pub const ALL: [Reason; 35] = [
+    pub const ALL: [Reason; 58] = [
         Reason::PeerClosed,
         Reason::PeerEnded,
         Reason::PeerReset,
@@ -118,14 +164,41 @@ impl Reason {
         Reason::SessionJoinFailed,
         Reason::SessionExpired,
         Reason::SessionsRateLimited,
+        Reason::MissingWorkspaceClaim,
+        Reason::WorkspaceClaimMismatch,
+        Reason::RuntimeTargetClaimMismatch,
+        Reason::InvalidScopeClaim,
+        Reason::MissingRuntimeTargetClaim,
+        Reason::StaleDaemonGeneration,
+        Reason::DaemonAlreadyConnected,
+        Reason::SessionEventsScopeRequired,
+        Reason::PairingScopeOnly,
+        Reason::RuntimeScopeOnly,
+        Reason::ClientProfileMismatch,
+        Reason::DaemonProfileMismatch,
+        Reason::KeyExchangeRateLimited,
+        Reason::RuntimeRateLimited,
+        Reason::PairingRateLimited,
+        Reason::PresenceRateLimited,
+        Reason::DaemonRateLimited,
+        Reason::WorkerRateLimited,
+        Reason::BufferOverflow,
+        Reason::FrameTooLarge,
+        Reason::TokenExpired,
+        Reason::Kicked,
+        Reason::WorkspaceIdle,
     ];
 
-    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, RFC 6455 section
-    /// 7.4.1), or `None` where no one is left to tell or the contract says to drop the socket without a
+    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, workspace.md section
+    /// 16, RFC 6455 section 7.4.1), or `None` where no one is left to tell or the contract says to drop the socket without a
     /// handshake.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
-            Self::PeerReset | Self::PeerEnded | Self::PingTimeout | Self::CloseTimeout => return None,
+            Self::PeerReset
+            | Self::PeerEnded
+            | Self::PingTimeout
+            | Self::CloseTimeout
+            | Self::WorkspaceIdle => return None,
             Self::PeerClosed => 1000, // The code is echoed; this stands where the peer sent none.
             Self::Draining => 1001,
             Self::ProtocolError => 1002,
@@ -149,6 +222,29 @@ impl Reason {
             | Self::SessionJoinFailed
             | Self::SessionsRateLimited => 1008,
             Self::ServerAtCapacity => 1011,
+            // workspace.md section 16.
+            Self::MissingWorkspaceClaim
+            | Self::WorkspaceClaimMismatch
+            | Self::RuntimeTargetClaimMismatch
+            | Self::InvalidScopeClaim
+            | Self::MissingRuntimeTargetClaim
+            | Self::StaleDaemonGeneration
+            | Self::DaemonAlreadyConnected
+            | Self::SessionEventsScopeRequired
+            | Self::PairingScopeOnly
+            | Self::RuntimeScopeOnly
+            | Self::ClientProfileMismatch
+            | Self::DaemonProfileMismatch
+            | Self::KeyExchangeRateLimited
+            | Self::RuntimeRateLimited
+            | Self::PairingRateLimited
+            | Self::PresenceRateLimited
+            | Self::DaemonRateLimited
+            | Self::WorkerRateLimited
+            | Self::BufferOverflow
+            | Self::TokenExpired
+            | Self::Kicked => 4008,
+            Self::FrameTooLarge => 1009,
             // Before the upgrade there is no close frame.
             Self::HandshakeTimeout | Self::BadHead | Self::HeadTooLarge | Self::HttpDone => return None,
         })
@@ -163,6 +259,7 @@ impl Reason {
             | Self::PingTimeout
             | Self::CloseTimeout
             | Self::HandshakeTimeout
+            | Self::WorkspaceIdle
             | Self::HttpDone => "",
             Self::PeerGone => "peer gone",
             Self::Draining => "server shutting down",
@@ -192,6 +289,28 @@ impl Reason {
             Self::SessionJoinFailed => "session_join_failed",
             Self::SessionExpired => "session expired",
             Self::SessionsRateLimited => "rate_limited",
+            Self::MissingWorkspaceClaim => "missing workspace claim",
+            Self::WorkspaceClaimMismatch => "workspace claim mismatch",
+            Self::RuntimeTargetClaimMismatch => "runtime target claim mismatch",
+            Self::InvalidScopeClaim => "invalid scope claim",
+            Self::MissingRuntimeTargetClaim => "missing runtime target claim",
+            Self::StaleDaemonGeneration => "stale daemon generation",
+            Self::DaemonAlreadyConnected => "daemon already connected",
+            Self::SessionEventsScopeRequired => "session-events scope required",
+            Self::PairingScopeOnly => "pairing scope only",
+            Self::RuntimeScopeOnly => "runtime scope only",
+            Self::ClientProfileMismatch => "client frame profile mismatch",
+            Self::DaemonProfileMismatch => "daemon frame profile mismatch",
+            Self::KeyExchangeRateLimited => "key exchange rate limit exceeded",
+            Self::RuntimeRateLimited => "runtime rate limit exceeded",
+            Self::PairingRateLimited => "pairing rate limit exceeded",
+            Self::PresenceRateLimited => "presence rate limit exceeded",
+            Self::DaemonRateLimited => "daemon rate limit exceeded",
+            Self::WorkerRateLimited => "worker rate limit exceeded",
+            Self::BufferOverflow => "buffer overflow",
+            Self::FrameTooLarge => "frame too large",
+            Self::TokenExpired => "token expired",
+            Self::Kicked => "disconnected by the operator",
         }
     }
 
@@ -233,6 +352,29 @@ impl Reason {
             Self::SessionJoinFailed => "session_join_failed",
             Self::SessionExpired => "session_expired",
             Self::SessionsRateLimited => "sessions_rate_limited",
+            Self::MissingWorkspaceClaim => "missing_workspace_claim",
+            Self::WorkspaceClaimMismatch => "workspace_claim_mismatch",
+            Self::RuntimeTargetClaimMismatch => "runtime_target_claim_mismatch",
+            Self::InvalidScopeClaim => "invalid_scope_claim",
+            Self::MissingRuntimeTargetClaim => "missing_runtime_target_claim",
+            Self::StaleDaemonGeneration => "stale_daemon_generation",
+            Self::DaemonAlreadyConnected => "daemon_already_connected",
+            Self::SessionEventsScopeRequired => "session_events_scope_required",
+            Self::PairingScopeOnly => "pairing_scope_only",
+            Self::RuntimeScopeOnly => "runtime_scope_only",
+            Self::ClientProfileMismatch => "client_profile_mismatch",
+            Self::DaemonProfileMismatch => "daemon_profile_mismatch",
+            Self::KeyExchangeRateLimited => "key_exchange_rate_limited",
+            Self::RuntimeRateLimited => "runtime_rate_limited",
+            Self::PairingRateLimited => "pairing_rate_limited",
+            Self::PresenceRateLimited => "presence_rate_limited",
+            Self::DaemonRateLimited => "daemon_rate_limited",
+            Self::WorkerRateLimited => "worker_rate_limited",
+            Self::BufferOverflow => "buffer_overflow",
+            Self::FrameTooLarge => "frame_too_large",
+            Self::TokenExpired => "token_expired",
+            Self::Kicked => "kicked",
+            Self::WorkspaceIdle => "workspace_idle",
         }
     }
 
@@ -299,5 +441,34 @@ mod tests {
         ] {
             assert_eq!((reason.close_code(), reason.close_text()), (Some(code), text));
         }
+    }
+    #[test]
+    fn the_closes_are_those_of_the_workspace_contract() {
+        for (reason, text) in [
+            (Reason::MissingWorkspaceClaim, "missing workspace claim"),
+            (Reason::WorkspaceClaimMismatch, "workspace claim mismatch"),
+            (Reason::RuntimeTargetClaimMismatch, "runtime target claim mismatch"),
+            (Reason::InvalidScopeClaim, "invalid scope claim"),
+            (Reason::MissingRuntimeTargetClaim, "missing runtime target claim"),
+            (Reason::StaleDaemonGeneration, "stale daemon generation"),
+            (Reason::DaemonAlreadyConnected, "daemon already connected"),
+            (Reason::SessionEventsScopeRequired, "session-events scope required"),
+            (Reason::PairingScopeOnly, "pairing scope only"),
+            (Reason::RuntimeScopeOnly, "runtime scope only"),
+            (Reason::ClientProfileMismatch, "client frame profile mismatch"),
+            (Reason::DaemonProfileMismatch, "daemon frame profile mismatch"),
+            (Reason::KeyExchangeRateLimited, "key exchange rate limit exceeded"),
+            (Reason::RuntimeRateLimited, "runtime rate limit exceeded"),
+            (Reason::PairingRateLimited, "pairing rate limit exceeded"),
+            (Reason::PresenceRateLimited, "presence rate limit exceeded"),
+            (Reason::DaemonRateLimited, "daemon rate limit exceeded"),
+            (Reason::WorkerRateLimited, "worker rate limit exceeded"),
+            (Reason::BufferOverflow, "buffer overflow"),
+        ] {
+            assert_eq!((reason.close_code(), reason.close_text()), (Some(4008), text));
+        }
+        assert_eq!(Reason::FrameTooLarge.close_code(), Some(1009));
+        assert_eq!(Reason::FrameTooLarge.close_text(), "frame too large");
+        assert_eq!(Reason::WorkspaceIdle.close_code(), None, "the socket is dropped");
     }
 }

@@ -98,7 +98,7 @@ fn a_bad_value_is_refused_naming_option_source_and_value() {
     refuses(&["--recv-buffers", "63"], &[], &["--recv-buffers", "63"]);
     refuses(&["--log-format", "xml"], &[], &["--log-format", "xml"]);
     refuses(&["--stats", "private"], &[], &["--stats", "private"]);
-    refuses(&["--dialects", "workspace"], &[], &["--dialects", "workspace"]);
+    refuses(&["--dialects", "zebra"], &[], &["--dialects", "zebra"]);
     refuses(&["--dialects", "link,nonsense"], &[], &["--dialects", "nonsense"]);
     for (name, value) in [
         ("LINK_PORT", "0"),

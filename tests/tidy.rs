@@ -16,6 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("time", &[]),
     ("reason", &[]),
+    ("secret", &[]),
     ("limits", &[]),
     ("tables", &[]),
     ("timers", &["dialect", "id", "limits", "tables", "time"]),
@@ -25,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admission", &["dialect", "limits", "reason", "time"]),
     ("driver", &["id", "limits", "tables", "time"]),
     ("logs", &["config"]),
-    ("config", &["dialect", "driver", "limits", "logs", "pacing"]),
+    ("config", &["dialect", "driver", "limits", "logs", "pacing", "secret"]),
     ("admin", &["dialect", "driver", "limits", "reason"]),
     ("control", &["admin", "limits"]),
     (

@@ -13,7 +13,7 @@ use std::{
 
 use tungstenite::http::Uri;
 
-use crate::{dialect, logs};
+use crate::{dialect, logs, secret::Secret};
 
 /// A way of writing values of one type.
 pub(super) trait Kind {
@@ -33,6 +33,10 @@ pub(super) trait Kind {
     }
     /// Whether the bare flag, without a value, turns the option on.
     fn is_switch(&self) -> bool {
+        false
+    }
+    /// Whether a value is never shown.
+    fn is_secret(&self) -> bool {
         false
     }
 }
@@ -211,6 +215,31 @@ impl Kind for Switch {
     }
 }
 
+/// On, off, or `auto` (read as `None`).
+pub(super) struct AutoSwitch;
+
+impl Kind for AutoSwitch {
+    type Value = Option<bool>;
+    fn hint(&self) -> &'static str {
+        "BOOL"
+    }
+    fn takes(&self) -> String {
+        "true, false or auto".into()
+    }
+    fn read(&self, text: &str) -> Option<Option<bool>> {
+        match text {
+            "auto" => Some(None),
+            _ => Switch.read(text).map(Some),
+        }
+    }
+    fn show(&self, value: &Option<bool>) -> toml::Value {
+        value.map_or_else(|| "auto".into(), toml::Value::Boolean)
+    }
+    fn is_switch(&self) -> bool {
+        true
+    }
+}
+
 /// One of a few words.
 pub(super) struct OneOf<T>(PhantomData<T>);
 
@@ -308,7 +337,7 @@ impl Kind for AddressOrOff {
     }
 }
 
-/// The dialects to serve.
+/// The dialects to serve; `auto` is read as none.
 pub(super) struct DialectNames;
 
 impl Kind for DialectNames {
@@ -318,9 +347,12 @@ impl Kind for DialectNames {
     }
     fn takes(&self) -> String {
         let names: Vec<_> = dialect::Kind::ALL.iter().map(|kind| kind.name()).collect();
-        format!("names of dialects separated by commas; this version serves: {}", names.join(", "))
+        format!("auto, or names of dialects separated by commas; this version serves: {}", names.join(", "))
     }
     fn read(&self, text: &str) -> Option<Vec<dialect::Kind>> {
+        if text == "auto" {
+            return Some(Vec::new());
+        }
         let mut kinds = Vec::new();
         for entry in entries(text) {
             let kind = dialect::Kind::ALL.into_iter().find(|kind| kind.name() == entry)?;
@@ -375,6 +407,47 @@ impl Kind for Text {
         value.clone().into()
     }
     fn is_list(&self) -> bool {
+        true
+    }
+}
+
+/// One text, trimmed; empty is none.
+pub(super) struct OptionalText;
+
+impl Kind for OptionalText {
+    type Value = Option<String>;
+    fn hint(&self) -> &'static str {
+        "TEXT"
+    }
+    fn takes(&self) -> String {
+        "text".into()
+    }
+    fn read(&self, text: &str) -> Option<Option<String>> {
+        Some(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    }
+    fn show(&self, value: &Option<String>) -> toml::Value {
+        value.clone().unwrap_or_default().into()
+    }
+}
+
+/// One text that nobody may see; empty is none.
+pub(super) struct SecretText;
+
+impl Kind for SecretText {
+    type Value = Option<Secret>;
+    fn hint(&self) -> &'static str {
+        "SECRET"
+    }
+    fn takes(&self) -> String {
+        "text; better given by the environment or the file than on the command line, which other users can see".into()
+    }
+    fn read(&self, text: &str) -> Option<Option<Secret>> {
+        Some((!text.is_empty()).then(|| Secret::new(text)))
+    }
+    fn show(&self, _: &Option<Secret>) -> toml::Value {
+        "".into()
+    }
+    fn is_secret(&self) -> bool {
         true
     }
 }

@@ -12,14 +12,14 @@ use std::{
 };
 
 use super::{
-    ConfigError, LogFormat, StatsAccess,
+    Backplane, ConfigError, LogFormat, RelayMode, StatsAccess, TlsChoice, TlsTermination,
     kinds::{
-        AddressOrOff, Addresses, AutoOr, Bytes, DialectNames, File, Hosts, Kind, LogFilter, Origin, Origins,
-        Span, Switch, Text, WebSocketUrl, one_of, whole,
+        AddressOrOff, Addresses, AutoOr, AutoSwitch, Bytes, DialectNames, File, Hosts, Kind, LogFilter,
+        OptionalText, Origin, Origins, SecretText, Span, Switch, Text, WebSocketUrl, one_of, whole,
     },
     settings::{Env, Row, Settings},
 };
-use crate::{dialect, driver, limits::SHARDS_MAX, logs};
+use crate::{dialect, driver, limits::SHARDS_MAX, logs, secret::Secret};
 
 macro_rules! options {
     ($( $group:literal { $(
@@ -56,6 +56,7 @@ macro_rules! options {
                 takes: of::<$type, _>($kind).takes(),
                 is_list: of::<$type, _>($kind).is_list(),
                 is_switch: of::<$type, _>($kind).is_switch(),
+                is_secret: of::<$type, _>($kind).is_secret(),
             }, )+)+]
         }
     };
@@ -71,9 +72,13 @@ options! {
             flag "host", env &[&[Env::named("HOST")]];
         /// The port to listen on. 0 takes a free one, which the start-up line names.
         port: u16 = "8080", whole(0, 65_535),
-            flag "port", env &[&[Env::port_above_zero("LINK_PORT")], &[Env::named("PORT")]];
-        /// The dialects to serve. The upgrade path of one that is left out is unknown.
-        dialects: Vec<dialect::Kind> = "link,pair", DialectNames,
+            flag "port", env &[
+                &[Env::port_above_zero("LINK_PORT"), Env::number("RELAY_LISTEN_PORT", u64::MAX)],
+                &[Env::named("PORT")],
+            ];
+        /// The dialects to serve. The upgrade path of one that is left out is unknown. auto: link and pair, and
+        /// workspace where an option of it is set, because serving it asks a platform about every caller.
+        dialects: Vec<dialect::Kind> = "auto", DialectNames,
             flag "dialects", env &[&[Env::named("LONGSPLICE_DIALECTS")]];
         /// Where to serve /metrics, /health and /ready for the operator, apart from the public port. Not for
         /// the internet.
@@ -82,6 +87,14 @@ options! {
         /// Who may read /v1/stats on the public port: everyone, only peers on this machine, or no one.
         stats: StatsAccess = "public", one_of(),
             flag "stats", env &[&[Env::named("LONGSPLICE_STATS")]];
+        /// Serve /state, /logs, /metrics and /admin/kick on the public port, to who presents `admin-token`.
+        admin_http: bool = "false", Switch,
+            flag "admin-http", env &[
+                &[Env::boolish("RELAY_ENABLE_ADMIN_HTTP")], &[Env::named("LONGSPLICE_ADMIN_HTTP")],
+            ];
+        /// What an operator presents as bearer token on the public port. Empty: no one is let in.
+        admin_token: Option<Secret> = "", SecretText,
+            flag "admin-token", env &[&[Env::named("RELAY_ADMIN_TOKEN")], &[Env::named("LONGSPLICE_ADMIN_TOKEN")]];
     }
     "Engine" {
         /// How to talk to the kernel: auto takes io_uring where it is allowed and epoll elsewhere.
@@ -237,6 +250,142 @@ options! {
         pair_ping_interval: Duration = "25s", span_ms(100, HOUR_MS),
             flag "pair-ping-interval", env &[&[Env::named("LONGSPLICE_PAIR_PING_INTERVAL")]];
     }
+    "Workspace" {
+        /// How strict to be: dev takes tokens from the query and shows more, prod refuses to start unprotected.
+        /// auto: dev where this relay or its platform is on this machine or no public one is named, else prod.
+        workspace_mode: Option<RelayMode> = "auto", one_of(),
+            flag "workspace-mode", env &[&[Env::words("RELAY_MODE", &["dev", "staging", "prod"])]];
+        /// This relay's id. Empty: its address and a random number.
+        workspace_relay_id: Option<String> = "", OptionalText,
+            flag "workspace-relay-id", env &[&[Env::named("RELAY_ID")]];
+        /// The URL under which peers reach this relay. Empty: made of `workspace-tls-host` and the port.
+        workspace_public_url: Option<String> = "", OptionalText,
+            flag "workspace-public-url", env &[&[Env::named("RELAY_PUBLIC_WS_BASE_URL")]];
+        /// Show more in /health, /state and /logs. auto: in dev mode only.
+        workspace_health_verbose: Option<bool> = "auto", AutoSwitch,
+            flag "workspace-health-verbose", env &[&[Env::boolish("RELAY_HEALTH_VERBOSE")]];
+        /// Name clients in /state. auto: in dev mode only.
+        workspace_state_client_ids: Option<bool> = "auto", AutoSwitch,
+            flag "workspace-state-client-ids", env &[&[Env::boolish("RELAY_STATE_INCLUDE_CLIENT_IDS")]];
+        /// Log entries that /logs remembers.
+        workspace_max_logs: u32 = "400", whole(1, 1_000_000),
+            flag "workspace-max-logs", env &[&[Env::number("MAX_LOGS", 1_000_000)]];
+        /// Whether the environment expects this relay to end TLS, which it does not: 1 refuses to start, and so does
+        /// auto where certificate and key are there.
+        workspace_tls: TlsChoice = "auto", one_of(),
+            flag "workspace-tls", env &[&[Env::words_in_any_case("RELAY_TLS", &["auto", "0", "1"])]];
+        /// Who ends TLS: platform says that something in front of this relay does, as prod mode demands.
+        workspace_tls_termination: TlsTermination = "self", one_of(),
+            flag "workspace-tls-termination", env &[&[Env::words("RELAY_TLS_TERMINATION", &["self", "platform"])]];
+        /// The host name of this relay's certificate, also that of its public URL where none is given.
+        workspace_tls_host: String = "relay.getviewport.com", Text,
+            flag "workspace-tls-host", env &[&[Env::named("RELAY_TLS_HOST")]];
+        /// Where certificates are looked for. Empty: ~/.viewport/relay-certs.
+        workspace_tls_cert_dir: Option<PathBuf> = "", File,
+            flag "workspace-tls-cert-dir", env &[&[Env::named("RELAY_TLS_CERT_DIR")]];
+        /// The certificate to look for. Empty: the host's in the directory.
+        workspace_tls_cert_path: Option<PathBuf> = "", File,
+            flag "workspace-tls-cert-path", env &[&[Env::named("RELAY_TLS_CERT_PATH")]];
+        /// The certificate's key to look for. Empty: the host's in the directory.
+        workspace_tls_key_path: Option<PathBuf> = "", File,
+            flag "workspace-tls-key-path", env &[&[Env::named("RELAY_TLS_KEY_PATH")]];
+        /// How relays find each other's daemons. This version has only single: each relay by itself. auto: single,
+        /// with a warning where the other options ask for more.
+        workspace_backplane: Option<Backplane> = "auto", one_of(),
+            flag "workspace-backplane", env &[&[Env::words("RELAY_BACKPLANE_MODE", &["single", "server", "redis"])]];
+        /// Tell the platform which daemons are here. Off in single mode, whatever it says.
+        workspace_presence_sync: Option<bool> = "auto", AutoSwitch,
+            flag "workspace-presence-sync", env &[&[Env::boolish("RELAY_PRESENCE_SYNC_ENABLED")]];
+        /// Exchange frames with other relays. Off in single mode, whatever it says.
+        workspace_bus: bool = "false", Switch,
+            flag "workspace-bus", env &[&[Env::boolish("RELAY_BUS_ENABLED")]];
+        /// Point clients to the relay of their daemon. Off in single mode, whatever it says.
+        workspace_client_redirect: Option<bool> = "auto", AutoSwitch,
+            flag "workspace-client-redirect", env &[&[Env::boolish("RELAY_CLIENT_REDIRECT_ENABLED")]];
+        /// Proxies whose X-Forwarded-For is believed: addresses and networks such as 10.0.0.0/8, separated by commas.
+        /// Entries that are neither are dropped.
+        workspace_trusted_proxies: String = "", Text,
+            flag "workspace-trusted-proxies", env &[&[Env::named("RELAY_TRUSTED_PROXIES")]];
+        /// Daemons and clients at once, workers not counted. One more upgrade is refused.
+        workspace_max_total_connections: u32 = "2000", whole(1, COUNT_MAX),
+            flag "workspace-max-total-connections", env &[&[Env::number("RELAY_MAX_TOTAL_CONNECTIONS", COUNT_MAX)]];
+        /// Daemons, clients and workers of one IP address at once. One more upgrade is refused.
+        workspace_max_connections_per_ip: u32 = "50", whole(1, COUNT_MAX),
+            flag "workspace-max-connections-per-ip", env &[&[Env::number("RELAY_MAX_CONNECTIONS_PER_IP", COUNT_MAX)]];
+        /// Clients of one runtime target at once. One more upgrade is refused.
+        workspace_max_clients: u32 = "100", whole(1, COUNT_MAX),
+            flag "workspace-max-clients", env &[&[Env::number("RELAY_MAX_CLIENTS_PER_WORKSPACE", COUNT_MAX)]];
+        /// The largest message of the workspace dialect.
+        workspace_max_frame_bytes: usize = "1MiB", FRAME,
+            flag "workspace-max-frame-bytes", env &[&[Env::number("RELAY_MAX_FRAME_BYTES", u64::MAX)]];
+        /// Bytes that may wait for one peer. One for which more wait is closed.
+        workspace_max_pending_bytes: usize = "4MiB", PENDING,
+            flag "workspace-max-pending-bytes", env &[&[Env::number("RELAY_MAX_PENDING_BYTES", PENDING.max as u64)]];
+        /// How often each WebSocket of the workspace dialect is pinged.
+        workspace_ping_interval: Duration = "30s", span_ms(1, MONTH_MS),
+            flag "workspace-ping-interval", env &[&[Env::millis("RELAY_PING_INTERVAL_MS", MONTH_MS)]];
+        /// How long a ping may stay unanswered; looked at with the next ping.
+        workspace_pong_timeout: Duration = "10s", span_ms(1, MONTH_MS),
+            flag "workspace-pong-timeout", env &[&[Env::millis("RELAY_PONG_TIMEOUT_MS", MONTH_MS)]];
+        /// How long a peer may send neither messages nor pongs; looked at with the next ping.
+        workspace_idle_timeout: Duration = "300s", span_ms(1, MONTH_MS),
+            flag "workspace-idle-timeout", env &[&[Env::millis("RELAY_IDLE_TIMEOUT_MS", MONTH_MS)]];
+        /// How long a workspace without daemon and clients is remembered.
+        workspace_empty_ttl: Duration = "120s", span_ms(1, MONTH_MS),
+            flag "workspace-empty-ttl", env &[&[Env::millis("RELAY_EMPTY_WORKSPACE_TTL_MS", MONTH_MS)]];
+        /// How often empty workspaces are looked for.
+        workspace_cleanup_interval: Duration = "30s", span_ms(1, MONTH_MS),
+            flag "workspace-cleanup-interval", env &[&[Env::millis("RELAY_CLEANUP_INTERVAL_MS", MONTH_MS)]];
+        /// Close a connection when its token expires. The reference lets it live.
+        workspace_close_on_expiry: bool = "false", Switch,
+            flag "workspace-close-on-expiry", env &[&[Env::named("LONGSPLICE_WORKSPACE_CLOSE_ON_EXPIRY")]];
+        /// Pairing requests, and key exchanges, of a workspace whose answers are awaited. One more forgets the oldest.
+        workspace_requests_tracked: u32 = "2048", whole(1, KEYS_MAX),
+            flag "workspace-requests-tracked", env &[&[Env::number("RELAY_PAIRING_REQUEST_TRACK_MAX", KEYS_MAX)]];
+        /// Sessions of a workspace whose owners are known. One more forgets the oldest.
+        workspace_owners_tracked: u32 = "4096", whole(1, KEYS_MAX),
+            flag "workspace-owners-tracked", env &[&[Env::number("RELAY_SESSION_OWNER_TRACK_MAX", KEYS_MAX)]];
+    }
+    "Workspace limiters" {
+        /// Upgrades of one IP address in a minute.
+        workspace_upgrade_rate: u32 = "120", whole(1, COUNT_MAX),
+            flag "workspace-upgrade-rate", env &[&[Env::number("RELAY_UPGRADE_RATE_PER_MINUTE", COUNT_MAX)]];
+        /// IP addresses whose upgrades are counted. One more forgets the one that came longest ago.
+        workspace_upgrade_keys: u32 = "50000", whole(1, KEYS_MAX),
+            flag "workspace-upgrade-keys", env &[&[Env::number("RELAY_UPGRADE_BUCKET_MAX", KEYS_MAX)]];
+        /// Key exchanges that a client at an IP address may begin in a minute.
+        workspace_kex_rate: u32 = "60", whole(1, COUNT_MAX),
+            flag "workspace-kex-rate", env &[&[Env::number("RELAY_KEX_INIT_RATE_PER_MINUTE", COUNT_MAX)]];
+        /// Clients whose key exchanges are counted, a shard.
+        workspace_kex_keys: u32 = "20000", whole(1, KEYS_MAX),
+            flag "workspace-kex-keys", env &[&[Env::number("RELAY_KEX_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
+        /// Pairing requests of a client at an IP address in a minute.
+        workspace_pairing_rate: u32 = "30", whole(1, COUNT_MAX),
+            flag "workspace-pairing-rate", env &[&[Env::number("RELAY_PAIRING_RATE_PER_MINUTE", COUNT_MAX)]];
+        /// Clients whose pairing requests are counted, a shard.
+        workspace_pairing_keys: u32 = "20000", whole(1, KEYS_MAX),
+            flag "workspace-pairing-keys", env &[&[Env::number("RELAY_PAIRING_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
+        /// Envelopes and presence messages of a client in a minute.
+        workspace_runtime_rate: u32 = "240", whole(1, COUNT_MAX),
+            flag "workspace-runtime-rate", env &[&[Env::number("RELAY_RUNTIME_RATE_PER_MINUTE", COUNT_MAX)]];
+        /// Clients whose messages are counted, a shard.
+        workspace_runtime_keys: u32 = "20000", whole(1, KEYS_MAX),
+            flag "workspace-runtime-keys", env &[&[Env::number("RELAY_RUNTIME_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
+        /// Envelopes and presence messages of all clients of a workspace in a minute.
+        workspace_runtime_rate_shared: u32 = "1200", whole(1, COUNT_MAX),
+            flag "workspace-runtime-rate-shared",
+            env &[&[Env::number("RELAY_RUNTIME_RATE_PER_MINUTE_WORKSPACE", COUNT_MAX)]];
+        /// Workspaces whose messages are counted, a shard.
+        workspace_runtime_keys_shared: u32 = "10000", whole(1, KEYS_MAX),
+            flag "workspace-runtime-keys-shared",
+            env &[&[Env::number("RELAY_RUNTIME_WORKSPACE_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
+        /// Messages of the daemons and workers of a workspace in a minute.
+        workspace_daemon_rate: u32 = "2400", whole(1, COUNT_MAX),
+            flag "workspace-daemon-rate", env &[&[Env::number("RELAY_DAEMON_RUNTIME_RATE_PER_MINUTE", COUNT_MAX)]];
+        /// Workspaces whose daemons' messages are counted, a shard.
+        workspace_daemon_keys: u32 = "10000", whole(1, KEYS_MAX),
+            flag "workspace-daemon-keys", env &[&[Env::number("RELAY_DAEMON_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
+    }
 }
 
 /// Fixes the type of a kind's values, so that the rows need not repeat it.
@@ -251,6 +400,12 @@ const MONTH_MS: u64 = 30 * DAY_MS;
 const RATE_MAX: u64 = 1 << 43;
 const QUOTA_MAX: u64 = 1 << 44;
 const _: () = assert!(QUOTA_MAX.checked_mul(1_000_000).is_some() && 2 * RATE_MAX <= QUOTA_MAX);
+/// More of anything that is counted is no limit.
+const COUNT_MAX: u64 = 1_000_000_000;
+/// Remembered keys take memory each.
+const KEYS_MAX: u64 = 10_000_000;
+const FRAME: Bytes = Bytes { min: 1, max: 64 << 20, zero: None, power_of_two: false };
+const PENDING: Bytes = Bytes { min: 1, max: 1 << 30, zero: None, power_of_two: false };
 const SOCKET_BUFFER: Bytes = Bytes {
     min: 4 << 10,
     max: 1 << 30,

@@ -61,7 +61,8 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-/// The effective options as TOML, each with its source; reads back as the same configuration.
+/// The effective options as TOML, each with its source; reads back as the same configuration, but for secrets,
+/// which are left out.
 pub(super) fn print(rows: &[Row], settings: &Settings, config: &Config) -> String {
     let mut out = format!("# longsplice {}: effective configuration\n", env!("CARGO_PKG_VERSION"));
     let mut group = "";
@@ -70,8 +71,12 @@ pub(super) fn print(rows: &[Row], settings: &Settings, config: &Config) -> Strin
             group = row.group;
             write!(out, "\n# {group}\n").expect("writing to a string");
         }
-        writeln!(out, "{} = {value}  # {}", row.flag, settings.source(row.flag))
-            .expect("writing to a string");
+        let source = settings.source(row.flag);
+        if row.is_secret && !settings.text(row.flag).is_empty() {
+            writeln!(out, "# {} is set and not shown  # {source}", row.flag).expect("writing to a string");
+        } else {
+            writeln!(out, "{} = {value}  # {source}", row.flag).expect("writing to a string");
+        }
     }
     out
 }

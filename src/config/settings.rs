@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, Source, kinds::Kind};
+use super::{ConfigError, Source, ecmascript, kinds::Kind};
+use crate::secret::Secret;
 
 /// What the table says about an option, apart from its type.
 pub(super) struct Row {
@@ -32,32 +33,40 @@ pub(super) struct Row {
     pub is_list: bool,
     /// Whether its bare flag turns it on.
     pub is_switch: bool,
+    /// Whether its value is never shown.
+    pub is_secret: bool,
 }
 
 /// An environment variable that sets an option.
 pub(super) struct Env {
     /// Its name.
     pub name: &'static str,
-    /// Where its contract takes less than the option does.
-    narrower: Option<Narrower>,
+    contract: Contract,
 }
 
-/// What a variable's contract takes of what its option takes.
-struct Narrower {
-    takes: &'static str,
-    accepts: fn(&str) -> bool,
+/// How a variable's contract has it read, where that is not how its option is read.
+enum Contract {
+    /// As the option.
+    Same,
+    /// Only what this accepts of what the option takes.
+    Narrower { takes: &'static str, accepts: fn(&str) -> bool },
+    /// Exactly one of these words: nothing is trimmed, and the empty text is not one of them.
+    Words { words: &'static [&'static str], any_case: bool },
+    /// A number as ECMAScript writes it; what is not a whole one above zero counts as unset. `unit` is what the
+    /// option needs behind it.
+    Number { most: u64, unit: &'static str },
 }
 
 impl Env {
     /// A variable that takes what its option takes.
     pub(super) const fn named(name: &'static str) -> Env {
-        Env { name, narrower: None }
+        Env { name, contract: Contract::Same }
     }
 
     /// A variable for a port whose contract does not take 0.
     pub(super) const fn port_above_zero(name: &'static str) -> Env {
         let accepts = |text: &str| text.bytes().any(|byte| byte != b'0');
-        Env { name, narrower: Some(Narrower { takes: "a whole number from 1 to 65535", accepts }) }
+        Env { name, contract: Contract::Narrower { takes: "a whole number from 1 to 65535", accepts } }
     }
 
     /// A variable whose contract says that 1 is on and anything else is off. What reads like "on" and would
@@ -65,7 +74,54 @@ impl Env {
     pub(super) const fn one_is_on(name: &'static str) -> Env {
         let accepts = |text: &str| matches!(text, "1" | "0" | "false" | "off" | "no");
         let takes = "1 (on) or 0 (off); the reference takes everything but 1 as off";
-        Env { name, narrower: Some(Narrower { takes, accepts }) }
+        Env { name, contract: Contract::Narrower { takes, accepts } }
+    }
+
+    /// A variable that takes exactly one of these words (workspace.md section 22).
+    pub(super) const fn words(name: &'static str, words: &'static [&'static str]) -> Env {
+        Env { name, contract: Contract::Words { words, any_case: false } }
+    }
+
+    /// The same in any case.
+    pub(super) const fn words_in_any_case(name: &'static str, words: &'static [&'static str]) -> Env {
+        Env { name, contract: Contract::Words { words, any_case: true } }
+    }
+
+    /// A variable that is on or off by exactly one of eight words (workspace.md section 0, "boolish").
+    pub(super) const fn boolish(name: &'static str) -> Env {
+        Env::words(name, &["0", "1", "false", "true", "no", "yes", "off", "on"])
+    }
+
+    /// A variable for a number (workspace.md section 22). Above `most`, where more makes no difference, it is `most`.
+    pub(super) const fn number(name: &'static str, most: u64) -> Env {
+        Env { name, contract: Contract::Number { most, unit: "" } }
+    }
+
+    /// A variable for a time in milliseconds (workspace.md section 22), at most `most`.
+    pub(super) const fn millis(name: &'static str, most: u64) -> Env {
+        Env { name, contract: Contract::Number { most, unit: "ms" } }
+    }
+
+    /// What the variable says, as its option reads it; `None` where it says nothing. An error is what it takes.
+    fn read(&self, text: &str) -> Result<Option<String>, String> {
+        match &self.contract {
+            Contract::Words { words, any_case } => {
+                let word = if *any_case { text.to_lowercase() } else { text.to_owned() };
+                let known = words.contains(&word.as_str());
+                known
+                    .then_some(Some(word))
+                    .ok_or_else(|| format!("exactly one of {}; unset it for the default", words.join(", ")))
+            }
+            _ if text.trim().is_empty() => Ok(None),
+            Contract::Same => Ok(Some(text.to_owned())),
+            Contract::Narrower { takes, accepts } => {
+                accepts(text.trim()).then(|| Some(text.to_owned())).ok_or_else(|| (*takes).to_owned())
+            }
+            Contract::Number { most, unit } => {
+                let number = ecmascript::positive_integer(text).map(|number| number.min(*most));
+                Ok(number.map(|number| format!("{number}{unit}")))
+            }
+        }
     }
 }
 
@@ -107,7 +163,7 @@ impl Settings {
         kind.read(text.trim()).ok_or_else(|| ConfigError::BadValue {
             option,
             source: source.clone(),
-            value: text.clone(),
+            value: if kind.is_secret() { Secret::HIDDEN.to_owned() } else { text.clone() },
             takes: kind.takes(),
         })
     }
@@ -124,7 +180,12 @@ impl Settings {
 
     /// Puts an option back to its default.
     pub(super) fn reset(&mut self, row: &Row) {
-        self.texts.insert(row.flag, (row.default.to_owned(), Source::Default));
+        self.set(row.flag, row.default.to_owned(), Source::Default);
+    }
+
+    /// Sets an option that the others decide.
+    pub(super) fn set(&mut self, option: &'static str, text: String, source: Source) {
+        self.texts.insert(option, (text, source));
     }
 }
 
@@ -154,27 +215,22 @@ fn from_environment(
     environment: &BTreeMap<String, String>,
 ) -> Result<Option<(String, &'static str)>, ConfigError> {
     for rank in row.env {
-        let mut found: Option<(&'static str, &String)> = None;
+        let mut found: Option<(&'static str, String)> = None;
         for env in *rank {
-            let Some(text) = environment.get(env.name).filter(|text| !text.trim().is_empty()) else {
-                continue;
-            };
-            if let Some(narrower) = &env.narrower
-                && !(narrower.accepts)(text.trim())
-            {
-                return Err(ConfigError::BadValue {
-                    option: row.flag,
-                    source: Source::Environment(env.name),
-                    value: text.clone(),
-                    takes: narrower.takes.into(),
-                });
-            }
-            match found {
+            let Some(written) = environment.get(env.name) else { continue };
+            let read = env.read(written).map_err(|takes| ConfigError::BadValue {
+                option: row.flag,
+                source: Source::Environment(env.name),
+                value: written.clone(),
+                takes,
+            })?;
+            let Some(text) = read else { continue };
+            match &found {
                 Some((name, other)) if other.trim() != text.trim() => {
                     return Err(ConfigError::Disagreement {
                         option: row.flag,
                         first: (name, other.clone()),
-                        second: (env.name, text.clone()),
+                        second: (env.name, text),
                     });
                 }
                 Some(_) => {}
@@ -182,7 +238,7 @@ fn from_environment(
             }
         }
         if let Some((name, text)) = found {
-            return Ok(Some((text.clone(), name)));
+            return Ok(Some((text, name)));
         }
     }
     Ok(None)

@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::*;
-use crate::limits::{PING_INTERVAL, ROLE_TIMEOUT};
+use crate::{
+    limits::{PING_INTERVAL, ROLE_TIMEOUT},
+    secret::Secret,
+};
+
+mod workspace;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
@@ -76,10 +81,19 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
     for row in options::rows() {
         for name in render::env_names(&row) {
-            let (text, _) = sample(row.flag);
+            let text = match name {
+                // Milliseconds where the option takes any unit.
+                _ if name.ends_with("_MS") => "1500",
+                "RELAY_MAX_FRAME_BYTES" | "RELAY_MAX_PENDING_BYTES" => "131072",
+                _ => sample(row.flag).0,
+            };
             let variables = [(name, text)];
-            let shown = printed(&["--print-config"], &variables, "");
-            let line = shown.lines().find(|line| line.starts_with(&format!("{} = ", row.flag)));
+            let served = if row.flag == "dialects" { "--shards=auto" } else { "--dialects=link" };
+            let shown = printed(&["--print-config", served], &variables, "");
+            let line = shown.lines().find(|line| {
+                line.starts_with(&format!("{} = ", row.flag))
+                    || line.starts_with(&format!("# {} is set", row.flag))
+            });
             assert!(
                 line.is_some_and(|line| line.ends_with(&format!("# environment variable {name}"))),
                 "{line:?}"
@@ -93,9 +107,10 @@ fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
                 "ALLOWED_ORIGINS",
                 "METRICS_ENABLED",
             ];
-            let contract = ["LINK_", "PAIR_"].iter().any(|prefix| name.starts_with(prefix))
+            let contract = ["LINK_", "PAIR_", "RELAY_"].iter().any(|prefix| name.starts_with(prefix))
                 || shared.contains(&name)
-                || pair.contains(&name);
+                || pair.contains(&name)
+                || ["SERVER_URL", "MAX_LOGS"].contains(&name);
             assert!(contract || name == own, "{name}");
         }
     }
@@ -103,15 +118,32 @@ fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
 
 #[test]
 fn every_flag_and_key_reaches_its_option_and_the_print_out_reads_back() {
-    for row in options::rows() {
+    for row in options::rows().into_iter().filter(|row| !row.is_secret) {
         let (text, shown) = sample(row.flag);
-        let by_flag = printed(&[&format!("--{}={text}", row.flag), "--print-config"], &[], "");
+        // Not served, so that what would refuse to start with it does not.
+        let served = if row.flag == "dialects" { "--shards=auto" } else { "--dialects=link" };
+        let by_flag = printed(&[&format!("--{}={text}", row.flag), "--print-config", served], &[], "");
         let expected = format!("{} = {shown}  # command line", row.flag);
         assert!(by_flag.lines().any(|line| line == expected), "no {expected:?} in\n{by_flag}");
         let by_key = printed(&[FILE[0], FILE[1], "--print-config"], &[], &by_flag);
         assert!(by_key.contains(&format!("{} = {shown}  # file /etc/relay.toml", row.flag)), "{by_key}");
         assert_ne!(shown, default_shown(row.flag), "the sample of {} must differ from its default", row.flag);
     }
+}
+
+#[test]
+fn a_secret_reaches_its_option_and_is_never_shown() {
+    for row in options::rows().iter().filter(|row| row.is_secret) {
+        let secret = "correct-horse-battery";
+        let flag = format!("--{}={secret}", row.flag);
+        let shown = printed(&[&flag, "--print-config", "--dialects=link"], &[], "");
+        assert!(shown.contains(&format!("# {} is set and not shown  # command line", row.flag)), "{shown}");
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(!format!("{:?}", config(&[&flag, "--dialects=link"], &[], "")).contains(secret));
+    }
+    let set = config(&[], &[("LONGSPLICE_ADMIN_TOKEN", " abc ")], "");
+    assert_eq!(set.admin_token.as_ref().map(Secret::reveal), Some("abc"));
+    assert_eq!(config(&[], &[("LONGSPLICE_ADMIN_TOKEN", "  ")], "").admin_token, None);
 }
 
 /// A value of each option other than its default: as written, and as printed.
@@ -162,6 +194,32 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "pair-ip-rate-per-min" => ("0", "0"),
         "pair-max-message-bytes" => ("65536", r#""64KiB""#),
         "pair-ping-interval" => ("20s", r#""20s""#),
+        "admin-http" => ("1", "true"),
+        "admin-token" => ("secret", "not shown"),
+        "workspace-mode" => ("staging", r#""staging""#),
+        "workspace-relay-id" => ("relay-a", r#""relay-a""#),
+        "workspace-public-url" => ("wss://relay.example/ws", r#""wss://relay.example/ws""#),
+        "workspace-tls" => ("0", r#""0""#),
+        "workspace-tls-termination" => ("platform", r#""platform""#),
+        "workspace-tls-host" => ("relay.example", r#""relay.example""#),
+        "workspace-tls-cert-dir" | "workspace-tls-cert-path" | "workspace-tls-key-path" => {
+            ("/nowhere", r#""/nowhere""#)
+        }
+        "workspace-backplane" => ("single", r#""single""#),
+        "workspace-health-verbose"
+        | "workspace-state-client-ids"
+        | "workspace-presence-sync"
+        | "workspace-bus"
+        | "workspace-client-redirect"
+        | "workspace-close-on-expiry" => ("on", "true"),
+        "workspace-trusted-proxies" => ("10.0.0.0/8,::1", r#""10.0.0.0/8,::1""#),
+        "workspace-max-frame-bytes" | "workspace-max-pending-bytes" => ("128KiB", r#""128KiB""#),
+        "workspace-ping-interval"
+        | "workspace-pong-timeout"
+        | "workspace-idle-timeout"
+        | "workspace-empty-ttl"
+        | "workspace-cleanup-interval" => ("1500ms", r#""1500ms""#),
+        _ if option.starts_with("workspace-") => ("7", "7"),
         other => panic!("give {other} a sample"),
     }
 }
@@ -193,7 +251,7 @@ fn a_value_out_of_range_is_refused_with_option_source_value_and_remedy() {
         (&[], &[("PORT", "http")], "", &["PORT", "\"http\"", "0 to 65535"]),
         (&FILE, &[], "recv-buffers = 65", &["--recv-buffers", "/etc/relay.toml", "\"65\"", "power of two"]),
         (&FILE, &[], "driver = 1.5", &["--driver", "\"1.5\"", "io-uring"]),
-        (&["--dialects", "link,workspace"], &[], "", &["--dialects", "link,workspace", "this version"]),
+        (&["--dialects", "link,zebra"], &[], "", &["--dialects", "link,zebra", "this version"]),
         (&["--recv-buffer-size", "16KB"], &[], "", &["--recv-buffer-size", "16KB", "64KiB"]),
         (&["--log-level", "verbose"], &[], "", &["--log-level", "verbose", "debug"]),
         (&["--host", "relay.example"], &[], "", &["--host", "relay.example", "IP addresses"]),

@@ -124,6 +124,8 @@ pub enum Action {
     /// Ask the platform; `Event::Answer` follows unless the connection is gone by then. Where too many questions are
     /// open the answer is a failure, at once.
     Ask { conn: ConnId, ask: workspace::Ask },
+    /// Write an entry to the log.
+    Note(Box<workspace::Note>),
     /// Close with the reason's code. A patient reason waits until the bytes already received for `conn` are
     /// delivered; a second `Close`, always with an impatient reason, ends that wait.
     Close { conn: ConnId, reason: Reason },

@@ -22,6 +22,7 @@ mod input;
 mod knock;
 pub mod mail;
 mod messages;
+mod notes;
 mod progress;
 mod pump;
 pub mod shared;
@@ -258,6 +259,7 @@ impl<D: Driver> Shard<D> {
                 self.post_mail(shard, Mail::Letter { from: self.number, letter });
             }
             Action::Settle { conn } => self.settle(conn),
+            Action::Note(note) => notes::write(&note),
         }
     }
 

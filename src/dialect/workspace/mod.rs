@@ -2,6 +2,7 @@
 //! platform.
 
 mod ask;
+mod note;
 mod stats;
 mod ticket;
 mod upgrade;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use self::{
     ask::{Answer, Ask, Denied, Method, Response},
+    note::{Details, Level, Note},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
     upgrade::{Asked, Flaw, Knock, Refusal},

@@ -1,0 +1,72 @@
+//! What a dialect has to say to the operator, written to the log.
+
+use crate::dialect::workspace::{Details, Level, Note};
+
+/// The target of entries that workspace.md section 21 names.
+const TARGET: &str = "longsplice::relay";
+
+/// Writes an entry, its details under the names of the contract.
+pub(super) fn write(note: &Note) {
+    let Note { level, event, details } = note;
+    let Details {
+        workspace_id,
+        runtime_target_id,
+        machine_id,
+        client_id,
+        managed_executor_id,
+        role,
+        ip,
+        reason,
+        scope,
+        claimed_workspace_id,
+        requested_runtime_target_id,
+        claimed_runtime_target_id,
+        claim_generation,
+        latest_generation,
+        expected_profile,
+        got_profile,
+        request_id,
+        session_id,
+        method,
+        path,
+        error,
+        cleared_current_daemon,
+    } = details;
+    // Field names and levels are fixed where an entry is made, so there is one such place for each level. A field whose
+    // value is `None` is not recorded.
+    macro_rules! entry {
+        ($level:ident) => {
+            tracing::event!(
+                target: TARGET,
+                tracing::Level::$level,
+                event,
+                workspaceId = workspace_id.as_deref(),
+                runtimeTargetId = runtime_target_id.as_deref(),
+                machineId = machine_id.as_deref(),
+                clientId = client_id.as_deref(),
+                managedExecutorId = managed_executor_id.as_deref(),
+                role,
+                ip = ip.as_deref(),
+                reason,
+                scope,
+                claimedWorkspaceId = claimed_workspace_id.as_deref(),
+                requestedRuntimeTargetId = requested_runtime_target_id.as_deref(),
+                claimedRuntimeTargetId = claimed_runtime_target_id.as_deref(),
+                claimGeneration = claim_generation,
+                latestGeneration = latest_generation,
+                expectedProfile = expected_profile,
+                gotProfile = got_profile,
+                requestId = request_id.as_deref(),
+                sessionId = session_id.as_deref(),
+                method,
+                path = path.as_deref(),
+                error = error.as_deref(),
+                clearedCurrentDaemon = cleared_current_daemon,
+            )
+        };
+    }
+    match level {
+        Level::Info => entry!(INFO),
+        Level::Warn => entry!(WARN),
+    }
+}
