@@ -36,3 +36,4 @@ pub mod targets;
 mod tests;
 pub mod truth;
 pub mod wire;
+pub mod workspace;
