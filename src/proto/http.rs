@@ -6,6 +6,8 @@
 //! What two readers could understand differently is refused, so that nothing is smuggled past a proxy in
 //! front of us: two lengths, a length beside a transfer coding, two hosts (RFC 9112 sections 3.2 and 6.3).
 
+mod presented;
+
 use std::net::{IpAddr, SocketAddr};
 
 use base64::{
@@ -13,6 +15,7 @@ use base64::{
     engine::{GeneralPurpose, GeneralPurposeConfig},
 };
 use httparse::{EMPTY_HEADER, Error, Request, Status};
+pub use presented::Presented;
 use tungstenite::{handshake::derive_accept_key, http::StatusCode};
 
 use crate::{

