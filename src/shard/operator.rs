@@ -11,7 +11,7 @@ use crate::{
     },
     driver::Driver,
     id::ConnId,
-    proto::http::{Head, Presented, Upgrade},
+    proto::http::{Head, Lines, Upgrade},
     reason::Reason,
 };
 
@@ -63,11 +63,13 @@ pub(super) fn read(shared: &Shared, dialects: &Dialects, head: &Head, bytes: &[u
         ("POST", path @ "/admin/kick") if access.is_on() => path,
         _ => return Reading::Other,
     };
-    if head.upgrade != Upgrade::None {
+    if !matches!(head.upgrade, Upgrade::None | Upgrade::Other) {
         return Reading::Other;
     }
-    let Presented { query, authorization, admin_token } = Presented::read(&bytes[..head.len]);
+    let Some(lines) = Lines::read(&bytes[..head.len]) else { return Reading::Other };
+    let (authorization, admin_token) = (lines.first("authorization"), lines.first("x-relay-admin-token"));
     let presented = admin::presented(authorization.as_deref(), admin_token.as_deref());
+    let query = lines.target.split_once('?').map_or("", |(_, query)| query);
     let has_page_for_all = dialects.serves(Kind::Pair) && shared.settings.pair_metrics;
     if path == "/metrics" && has_page_for_all && presented.is_none() {
         return Reading::Other;

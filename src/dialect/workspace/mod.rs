@@ -6,6 +6,7 @@ mod note;
 mod state;
 mod stats;
 mod ticket;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub use self::{
     state::{Gauges, ScopeState},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
+    upgrade::{Asked, Flaw, Knock, Refusal},
 };
 use super::{Action, Cx, Dialect, Event, Manners, Place};
 use crate::{id::ConnId, reason::Reason, time::Time};
