@@ -18,6 +18,7 @@ pub mod overview;
 pub mod pages;
 pub mod pair;
 mod place;
+mod text;
 pub mod workspace;
 
 use std::{net::IpAddr, ops::Range};

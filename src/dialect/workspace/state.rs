@@ -1,7 +1,11 @@
 //! What the dialect tells of itself: the scope records and two gauges (workspace.md sections 2.2 and 20).
 
-use super::Workspace;
-use crate::time::Time;
+use super::{
+    Workspace,
+    scope::Scope,
+    seats::{Member, Standing},
+};
+use crate::{id::ConnId, time::Time};
 
 /// One scope record. The parts of several shards, put in the order of `made_at`, are the relay's in the order in which
 /// the records were made.
@@ -35,11 +39,33 @@ pub struct Gauges {
 impl Workspace {
     /// The scope records that live here, in the order in which they were made.
     pub fn state(&self) -> Vec<ScopeState> {
-        Vec::new()
+        self.scopes.in_order().into_iter().map(|scope| self.describe(scope)).collect()
     }
 
     /// The gauges; `None` before the first registration, end of a member, or cleanup.
-    pub fn gauges(&self, _now: Time) -> Option<Gauges> {
-        None
+    pub fn gauges(&self, now: Time) -> Option<Gauges> {
+        let gauges = Gauges { connections: self.members, workspaces: self.scopes.len() };
+        // While there is nothing to clean up no timer is armed for it.
+        (self.counted || now >= Time::default() + self.config.cleanup_interval).then_some(gauges)
+    }
+
+    fn describe(&self, scope: &Scope) -> ScopeState {
+        let client_ids = || scope.clients.iter().filter_map(|conn| self.client_id(*conn)).collect();
+        ScopeState {
+            made_at: scope.made_at,
+            workspace_id: scope.workspace_id.clone(),
+            runtime_target_id: scope.runtime_target_id.clone(),
+            daemon_connected: scope.daemon.is_some(),
+            clients: scope.clients.len(),
+            client_ids: self.config.state_names_clients.then(client_ids),
+            active_at_unix_ms: scope.active_at.unix_ms,
+        }
+    }
+
+    fn client_id(&self, conn: ConnId) -> Option<Box<str>> {
+        match &self.seats.get(conn)?.standing {
+            Standing::Member { member: Member::Client(client), .. } => Some(client.client_id.clone()),
+            _ => None,
+        }
     }
 }
