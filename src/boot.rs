@@ -459,6 +459,7 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
         pair_metrics: config.pair_metrics_enabled,
+        workspace: None,
     }
 }
 

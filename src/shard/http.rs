@@ -10,8 +10,9 @@ use super::{
 use crate::{
     config::StatsAccess,
     dialect::{
-        Event, Kind, Opening,
+        Dialects, Event, Kind, Opening,
         pages::{Facts, JSON},
+        workspace::Asked,
     },
     driver::Driver,
     id::ConnId,
@@ -92,12 +93,19 @@ impl<D: Driver> Shard<D> {
             match parsed {
                 Ok(None) => return,
                 Ok(Some(head)) => {
+                    let asked = Self::is_knock(&self.dialects, &head).then(|| {
+                        let settings = self.shared.policy.workspace_gate().settings();
+                        Asked::read(&unread.bytes()[..head.len], settings.query_tokens)
+                    });
                     let (_, start) = unread.parts();
                     unread.advance_to(start + head.len);
                     if unread.len() == 0 {
                         conn.unread = None;
                     }
-                    self.answer_head(id, head);
+                    match asked {
+                        Some(asked) => self.answer_knock(id, &head, asked),
+                        None => self.answer_head(id, head),
+                    }
                 }
                 Err(reason) => {
                     self.counters.refused.count(reason);
@@ -109,9 +117,43 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Whether a request is an upgrade that the workspace dialect has to answer: whatever no other dialect does. What
+    /// asks for another protocol is a plain request anywhere but at the dialect's own path.
+    fn is_knock(dialects: &Dialects, head: &Head) -> bool {
+        if !dialects.serves(Kind::Workspace)
+            || !matches!(dialects.of_path(&head.path), None | Some(Kind::Workspace))
+        {
+            return false;
+        }
+        match head.upgrade {
+            Upgrade::None => false,
+            Upgrade::Other => path_of(head).as_deref() == Some(Kind::Workspace.path()),
+            Upgrade::WebSocket { .. } | Upgrade::WrongVersion | Upgrade::Malformed => true,
+        }
+    }
+
+    fn answer_knock(&mut self, id: ConnId, head: &Head, asked: Asked) {
+        self.counters.http_requests += 1;
+        if self.is_counted(id, head) {
+            self.on_knock(id, asked)
+        } else {
+            self.refuse(id, Reason::TooManyConnectionsPerIp)
+        }
+    }
+
+    /// Behind a proxy a connection is counted for the IP that its head names; `false` is over the bound.
+    fn is_counted(&mut self, id: ConnId, head: &Head) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
+        if !self.shared.settings.trust_proxy || conn.counted {
+            return true;
+        }
+        let ip = head.forwarded_for.unwrap_or(conn.ip);
+        self.count_ip(id, ip)
+    }
+
     fn answer_head(&mut self, id: ConnId, head: Head) {
         self.counters.http_requests += 1;
-        if head.upgrade == Upgrade::None {
+        if matches!(head.upgrade, Upgrade::None | Upgrade::Other) {
             return self.answer_plain(id, &head);
         }
         let Some(kind) = self.dialects.of_path(&head.path) else {
@@ -133,7 +175,7 @@ impl<D: Driver> Shard<D> {
                 self.counters.refused.count(Reason::Draining);
                 self.respond(id, 503, &["Retry-After: 1", JSON], br#"{"error":"draining"}"#, false, false);
             }
-            Upgrade::Malformed | Upgrade::None => {
+            Upgrade::Malformed | Upgrade::None | Upgrade::Other => {
                 self.counters.refused.count(Reason::BadHead);
                 self.respond(id, 400, &[JSON], br#"{"error":"bad_request"}"#, false, false);
             }
@@ -142,13 +184,13 @@ impl<D: Driver> Shard<D> {
 
     fn upgrade(&mut self, id: ConnId, kind: Kind, head: &Head, accept: &str) {
         let trust_proxy = self.shared.settings.trust_proxy;
-        let Some(conn) = self.conns.get(id) else { return };
-        let ip = head.forwarded_for.filter(|_| trust_proxy).unwrap_or(conn.ip);
-        if trust_proxy && !conn.counted && !self.count_ip(id, ip) {
+        if !self.is_counted(id, head) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }
+        let Some(conn) = self.conns.get(id) else { return };
+        let ip = head.forwarded_for.filter(|_| trust_proxy).unwrap_or(conn.ip);
         let mut response = Vec::with_capacity(160);
-        http::switch_protocols(&mut response, accept);
+        http::switch_protocols(&mut response, accept, None);
         self.driver.send_bytes(id, &response);
         self.counters.upgrades += 1;
         self.counters.websockets += 1;
@@ -168,7 +210,8 @@ impl<D: Driver> Shard<D> {
         conn.kind = kind;
         conn.ip = ip;
         conn.ping_at = ping_at;
-        conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
+        conn.guest =
+            Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None, visit: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
         self.carry_out();
@@ -263,14 +306,26 @@ impl<D: Driver> Shard<D> {
             conn.state = State::Head;
             self.arm(id, Due::Head, self.shared.settings.handshake_timeout);
         } else {
-            conn.state = State::Lingering;
-            conn.unread = None;
-            self.driver.shut_down(id);
-            // Closing with bytes unread would reset the connection and could take the response with it.
-            self.arm(id, Due::Close, CLOSE_TIMEOUT);
-            self.rearm(id);
+            self.linger(id);
         }
     }
+
+    /// Ends our side; what the peer still sends is read and dropped until it ends its own.
+    pub(super) fn linger(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Lingering;
+        conn.unread = None;
+        self.driver.shut_down(id);
+        // Closing with bytes unread would reset the connection and could take the response with it.
+        self.arm(id, Due::Close, CLOSE_TIMEOUT);
+        self.rearm(id);
+    }
+}
+
+/// The path as a WHATWG URL parser sees it.
+fn path_of(head: &Head) -> Option<String> {
+    let host = if head.host.is_empty() { "localhost" } else { &head.host };
+    http::resolve(host, &head.path).map(|url| url.path().to_owned())
 }
 
 /// How the waiting request is to be answered.

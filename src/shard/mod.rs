@@ -4,8 +4,8 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `messages`
-//! (upgraded, no partner), `assembly` (messages not whole yet), `forward`
+//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `knock` (upgrades that wait
+//! for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet), `forward`
 //! (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
 
@@ -19,6 +19,7 @@ mod gather;
 pub mod home;
 mod http;
 mod input;
+mod knock;
 pub mod mail;
 mod messages;
 mod notes;
@@ -31,7 +32,7 @@ use std::{io, sync::Arc};
 
 use rand_chacha::ChaCha12Rng;
 
-pub use self::{ask::Platform, shared::Shared, view::View};
+pub use self::{ask::Platform, mail::Mailboxes, shared::Shared, view::View};
 use self::{assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, home::Home, mail::Mail};
 use crate::{
     admin::Snapshot,

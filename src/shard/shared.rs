@@ -8,7 +8,7 @@ use std::{
 
 use super::{ask::Platform, mail::Mailboxes};
 use crate::{
-    admission::{ConnectionsPerIp, SharedPolicy},
+    admission::{ConnectionsPerIp, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
     dialect::{Kind, Manners},
     time::Time,
@@ -42,6 +42,8 @@ pub struct Settings {
     pub stats: StatsAccess,
     /// `METRICS_ENABLED`.
     pub pair_metrics: bool,
+    /// What the operator chose for upgrades of the workspace dialect; without it the defaults hold.
+    pub workspace: Option<WorkspaceGateSettings>,
 }
 
 impl Settings {
@@ -73,9 +75,10 @@ pub struct Shared {
 impl Shared {
     /// For `shards` shards.
     pub fn new(settings: Settings, policy: SharedPolicy, shards: u16, started_at: Time) -> Shared {
+        let gate = settings.workspace.clone().unwrap_or_default();
         Shared {
             settings,
-            policy,
+            policy: policy.with_workspace_gate(gate),
             mailboxes: Mailboxes::new(shards),
             platform: None,
             connections: AtomicUsize::new(0),
@@ -157,6 +160,7 @@ mod tests {
             trust_proxy: false,
             stats: StatsAccess::Public,
             pair_metrics: false,
+            workspace: None,
         };
         let shared = Shared::new(settings, SharedPolicy::new(0, AllowList::default()), 2, Time(0));
         let now = Time(0) + Duration::from_secs(60);

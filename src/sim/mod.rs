@@ -33,3 +33,4 @@ mod stream;
 mod tests;
 pub mod truth;
 pub mod wire;
+pub mod workspace;

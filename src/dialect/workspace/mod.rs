@@ -5,6 +5,7 @@ mod ask;
 mod note;
 mod stats;
 mod ticket;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ pub use self::{
     note::{Details, Level, Note},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
+    upgrade::{Asked, Flaw, Knock, Refusal},
 };
 use super::{Action, Cx, Dialect, Event, Manners, Place};
-use crate::{id::ConnId, reason::Reason};
+use crate::{id::ConnId, reason::Reason, time::Time};
 
 /// The upgrade path.
 pub const PATH: &str = "/ws";
@@ -133,6 +135,11 @@ impl Workspace {
     /// What it counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Counts one of what the shard saw.
+    pub fn count(&mut self, metric: Metric, now: Time) {
+        self.counters.add(metric, 1, now);
     }
 
     /// The shard on which a workspace lives.
