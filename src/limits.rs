@@ -51,6 +51,9 @@ pub const MAIL_WAITING_MAX: usize = 1 << 16;
 /// Completions and mails handled in one turn before the driver submits again, so that sends leave and timers
 /// fire.
 pub const TURN_BUDGET: usize = 1024;
+/// Beyond the time that the platform has for its answer: how long an upgrade waits until the relay gives up by itself.
+/// Time for the move to its workspace's shard, and for the control thread's own deadline to be the one that counts.
+pub const ADMISSION_GRACE: Duration = Duration::from_secs(5);
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;
 

@@ -8,6 +8,8 @@ mod connections;
 pub mod ip_table;
 pub mod register;
 mod session_places;
+mod trusted_proxies;
+mod workspace_gate;
 
 use std::net::IpAddr;
 
@@ -18,8 +20,13 @@ pub use self::{
     connections::ConnectionsPerIp,
     ip_table::{IpKey, IpTable},
     session_places::SessionPlaces,
+    trusted_proxies::TrustedProxies,
+    workspace_gate::{WorkspaceGate, WorkspaceGateSettings},
 };
-use crate::{dialect::Policy, time::Now};
+use crate::{
+    dialect::{Policy, workspace::Role},
+    time::Now,
+};
 
 /// The decisions that need what all shards share.
 #[derive(Debug)]
@@ -29,6 +36,7 @@ pub struct SharedPolicy {
     allow_list: RwLock<AllowList>,
     new_sessions: Mutex<IpTable>,
     sessions: SessionPlaces,
+    workspace_gate: WorkspaceGate,
 }
 
 impl SharedPolicy {
@@ -41,6 +49,7 @@ impl SharedPolicy {
             allow_list: RwLock::new(allow_list),
             new_sessions: Mutex::new(IpTable::new(0)),
             sessions: SessionPlaces::new(usize::MAX),
+            workspace_gate: WorkspaceGate::new(WorkspaceGateSettings::default()),
         }
     }
 
@@ -52,6 +61,16 @@ impl SharedPolicy {
             sessions: SessionPlaces::new(max),
             ..self
         }
+    }
+
+    /// The same policy with another gate of the workspace dialect; without this its options have their defaults.
+    pub fn with_workspace_gate(self, settings: WorkspaceGateSettings) -> SharedPolicy {
+        SharedPolicy { workspace_gate: WorkspaceGate::new(settings), ..self }
+    }
+
+    /// The gate of the workspace dialect.
+    pub fn workspace_gate(&self) -> &WorkspaceGate {
+        &self.workspace_gate
     }
 
     /// Pairing sessions of all shards.
@@ -69,6 +88,7 @@ impl SharedPolicy {
         self.requests.lock().evicted()
             + self.unknown_accepts.lock().evicted()
             + self.new_sessions.lock().evicted()
+            + self.workspace_gate.evicted()
     }
 }
 
@@ -95,5 +115,9 @@ impl Policy for SharedPolicy {
 
     fn leave_session_place(&self) {
         self.sessions.leave();
+    }
+
+    fn leave_workspace_place(&self, ip: &str, role: Role) {
+        self.workspace_gate.leave(ip, role);
     }
 }

@@ -11,8 +11,10 @@
 //! connection until the answer is back.
 
 mod json;
+pub mod kick;
 pub mod link;
 mod manners;
+pub mod overview;
 pub mod pages;
 pub mod pair;
 mod place;

@@ -31,6 +31,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod upgrade;
 mod worker;
 
 use std::{borrow::Cow, time::Duration};
@@ -43,6 +44,7 @@ pub use self::{
     state::{Gauges, ScopeState},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
+    upgrade::{Asked, Flaw, Knock, Refusal},
 };
 use self::{
     limiters::Limiters,
@@ -208,6 +210,11 @@ impl Workspace {
     /// What it counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Counts one of what the shard saw.
+    pub fn count(&mut self, metric: Metric, now: Time) {
+        self.counters.add(metric, 1, now);
     }
 
     /// The shard on which a workspace lives.
