@@ -195,7 +195,8 @@ fn what_the_peer_says_before_the_101_is_kept_and_processed_in_order_after_it() {
     site.say(peer, b"\x89\x81\0\0\0\0b");
     assert_eq!(site.hear(peer), (String::new(), false));
     let question = site.question();
-    site.answer(&question, Ok(Claims::default()));
+    let [workspace_id, runtime_target_id] = ["w", "rt"].map(|id| Some(id.into()));
+    site.answer(&question, Ok(Claims { workspace_id, runtime_target_id, ..Claims::default() }));
     let (heard, _) = site.hear(peer);
     let frames = heard.strip_prefix(&format!("{SWITCHED}\r\n")).expect(&heard).as_bytes();
     // A pong that could not leave yet gives way to a newer one.
