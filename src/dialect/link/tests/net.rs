@@ -443,7 +443,7 @@ impl Net {
 
     fn carry_out(&mut self, shard: u16, action: Action, message: Option<(bool, &[u8])>) {
         match action {
-            Action::Forward { .. } | Action::FanOut { .. } | Action::Ask { .. } => {
+            Action::Forward { .. } | Action::FanOut { .. } | Action::Ask { .. } | Action::Note(_) => {
                 panic!("the link dialect does none of this")
             }
             Action::Send { conn, text } => {
