@@ -2,9 +2,11 @@
 //! platform.
 
 mod ask;
+pub mod claims;
 mod note;
 mod stats;
 mod ticket;
+mod verdict;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ pub use self::{
     note::{Details, Level, Note},
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
+    verdict::verdict,
 };
 use super::{Action, Cx, Dialect, Event, Manners, Place};
 use crate::{id::ConnId, reason::Reason};
