@@ -15,7 +15,7 @@ mod assembly;
 mod close;
 pub mod conn;
 mod forward;
-mod gather;
+pub mod gather;
 pub mod home;
 mod http;
 mod input;
@@ -23,6 +23,7 @@ mod knock;
 pub mod mail;
 mod messages;
 mod notes;
+mod operator;
 mod progress;
 mod pump;
 pub mod shared;
@@ -188,8 +189,9 @@ impl<D: Driver> Shard<D> {
             Mail::Traveller { from, tag, traveller } => self.on_traveller(from, tag, traveller),
             Mail::Returned { tag, traveller } => self.on_returned(tag, *traveller),
             Mail::Received { tag } => self.on_received_by_home(tag),
-            Mail::AskStats { from, ticket } => self.answer_stats(from, ticket),
-            Mail::Stats { from, ticket, part } => self.on_stats(from, ticket, *part),
+            Mail::Inquiry { from, ticket, inquiry } => self.answer_inquiry(from, ticket, &inquiry),
+            Mail::Part { from, ticket, part } => self.on_part(from, ticket, *part),
+            Mail::Kick(target, report) => report(self.kick(&target)),
             Mail::Answer { conn, answer } => self.on_answer(conn, answer),
             Mail::Snapshot(report) => report(self.snapshot()),
             Mail::PolicyChanged => self.tell_all(|| Event::PolicyChanged),

@@ -2,15 +2,20 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use super::{ask::Platform, mail::Mailboxes};
 use crate::{
+    admin::Access,
     admission::{ConnectionsPerIp, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
-    dialect::{Kind, Manners},
+    dialect::{Kind, Manners, pages::Site},
+    logs::Ring,
     time::Time,
 };
 
@@ -53,6 +58,23 @@ impl Settings {
     }
 }
 
+/// What the operator's pages on the public port are made of.
+#[derive(Debug)]
+pub struct Operator {
+    /// Who is let in.
+    pub access: Access,
+    /// What pages tell of the relay.
+    pub site: Site,
+    /// `/logs`.
+    pub logs: Arc<Ring>,
+}
+
+impl Default for Operator {
+    fn default() -> Operator {
+        Operator { access: Access::default(), site: Site::default(), logs: Arc::new(Ring::new(0)) }
+    }
+}
+
 /// See the module.
 pub struct Shared {
     /// The options.
@@ -63,6 +85,8 @@ pub struct Shared {
     pub mailboxes: Mailboxes,
     /// Who carries questions to the platform, where a dialect has any.
     pub platform: Option<Box<dyn Platform>>,
+    /// What the operator may see, and who is the operator. Without it nobody is.
+    pub operator: Operator,
     /// Open connections of all shards.
     connections: AtomicUsize,
     per_ip: ConnectionsPerIp,
@@ -81,6 +105,7 @@ impl Shared {
             policy: policy.with_workspace_gate(gate),
             mailboxes: Mailboxes::new(shards),
             platform: None,
+            operator: Operator::default(),
             connections: AtomicUsize::new(0),
             per_ip: ConnectionsPerIp::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
