@@ -20,6 +20,11 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a close handshake may take, and how long a lingering HTTP connection is read after its last
 /// response.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a close handshake that the relay began may take in the workspace dialect (workspace.md section 16).
+pub const WORKSPACE_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Above what may wait for a connection whose senders are not held up: what may wait besides while the kernel has
+/// refused nothing of it, because a turn can bring more than it has been offered.
+pub const UNOFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long an upgraded socket may go without taking a role.
 pub const ROLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending links (dial-backs) of one control socket (link.md section 5).
