@@ -38,6 +38,7 @@ use crate::{
     limits::GATHER_TIMEOUT,
     shard::{Platform, Shard, Shared, mail::Mail, shared::Settings},
     systemd::Manager,
+    time::Now,
 };
 use claim::Sites;
 
@@ -177,6 +178,10 @@ impl Fleet for Relay {
 impl Correspondence for Relay {
     fn deliver(&self, shard: u16, conn: ConnId, answer: Answer) {
         self.post(shard, Mail::Answer { conn, answer });
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
     }
 }
 

@@ -62,6 +62,13 @@ pub const ADMISSIONS_AT_ONCE: usize = 256;
 pub const FORWARDS_OPEN_MAX: usize = 256;
 /// How long a worker's request may take; workers give up then (workspace.md section 26, O30).
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Keys in the platform's list; a longer one is not taken (workspace.md section 4.6).
+pub const JWKS_KEYS_MAX: usize = 64;
+/// How long the platform's keys are used before they are asked for again (workspace.md section 4.6).
+pub const JWKS_FRESH: Duration = Duration::from_secs(300);
+/// The platform is not asked for its keys more often than this, so that tokens of unknown keys, which anyone can make,
+/// cannot hammer it.
+pub const JWKS_PAUSE: Duration = Duration::from_secs(10);
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;
 
