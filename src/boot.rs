@@ -4,6 +4,7 @@
 //! shard binds, every shard is bound before any accepts, and on the way down upgrades are refused before
 //! listeners close.
 
+mod announce;
 mod claim;
 
 use std::{
@@ -17,12 +18,13 @@ use std::{
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
 use crate::{
-    admin::{About, Fleet, Ready, Snapshot},
+    admin::{About, Access, Fleet, Ready, Snapshot},
     admission::{AllowList, SharedPolicy},
     config::Config,
     control::{Control, Correspondence, Desk, Duties, Line},
     dialect::{
         Dialects, Kind, Place,
+        kick::Target,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
         workspace::{Answer, Workspace, WorkspaceConfig},
@@ -36,14 +38,19 @@ use crate::{
     },
     id::ConnId,
     limits::GATHER_TIMEOUT,
-    shard::{Platform, Shard, Shared, mail::Mail, shared::Settings},
+    logs::Ring,
+    shard::{
+        Platform, Shard, Shared,
+        mail::Mail,
+        shared::{Operator, Settings},
+    },
     systemd::Manager,
     time::Now,
 };
 use claim::Sites;
 
-/// Runs the relay until it is told to stop. Errors: why it did not start, with the remedy.
-pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
+/// Runs the relay until it is told to stop. Its entries are in `ring`. Errors: why it did not start, with the remedy.
+pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     abort_on_panic();
     process::avoid_huge_pages();
@@ -59,6 +66,11 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
     let room = descriptors_of_a_shard(descriptors, shards);
     let platform = platform(config)?;
     let mut shared = Shared::new(settings(config, &pair, room), policy, shards, clock.at());
+    shared.operator = Operator {
+        access: Access::new(config.admin_http, config.admin_token.as_ref()),
+        site: announce::site(config, &addresses)?,
+        logs: ring,
+    };
     shared.platform = platform.as_ref().map(|(line, _)| Box::new(line.clone()) as Box<dyn Platform>);
     let shared = Arc::new(shared);
     let offices =
@@ -85,6 +97,9 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), String> {
         "longsplice is listening"
     );
 
+    if config.serves(Kind::Workspace) {
+        announce::workspace(config, &addresses, &relay.shared.operator.site);
+    }
     manager.ready(&relay.status());
     serve(config, &signals, &relay, manager);
     manager.stopping("draining");
@@ -157,7 +172,33 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// Has every shard end what of this lives there; how many connections that closed.
+    fn kick_everywhere(&self, target: &Target) -> usize {
+        let shards = self.shared.mailboxes.shards();
+        let (answer, answers) = mpsc::channel::<usize>();
+        for shard in 0..shards {
+            let answer = answer.clone();
+            let report = move |closed| _ = answer.send(closed);
+            self.post(shard, Mail::Kick(target.clone(), Box::new(report)));
+        }
+        let deadline = self.clock.at() + GATHER_TIMEOUT;
+        let answered = |_| answers.recv_timeout(deadline.since(self.clock.at())).ok();
+        (0..shards).map_while(answered).sum()
+    }
+}
+
 impl Fleet for Relay {
+    fn is_operator(&self, presented: Option<&str>) -> bool {
+        self.shared.operator.access.is_operator(presented)
+    }
+
+    async fn kick(&self, target: Target) -> usize {
+        // On a thread of its own, for the same reason as below.
+        let relay = self.clone();
+        tokio::task::spawn_blocking(move || relay.kick_everywhere(&target)).await.unwrap_or(0)
+    }
+
     async fn snapshots(&self) -> Vec<Option<Snapshot>> {
         // A shard must not wake the runtime: that writes to a descriptor, whose number means something else
         // in the shard's private table. A channel of the standard library wakes by a futex.
@@ -492,6 +533,7 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
         pair_metrics: config.pair_metrics_enabled,
+        workspace: None,
     }
 }
 

@@ -33,7 +33,7 @@ pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 
 use crate::{
     dialect::{self, link::LinkConfig, pair::PairConfig},
-    driver,
+    driver, logs,
     pacing::Rates,
 };
 use kinds::Words;
@@ -199,6 +199,13 @@ impl Config {
     /// Whether a dialect is served.
     pub fn serves(&self, kind: dialect::Kind) -> bool {
         self.dialects.contains(&kind)
+    }
+
+    /// How log lines are written: the workspace dialect's entries as its contract says where lines are JSON.
+    pub fn log_style(&self) -> logs::Style {
+        let is_json = self.log_format == LogFormat::Json;
+        let entries_apart = is_json && self.serves(dialect::Kind::Workspace);
+        logs::Style { format: self.log_format, entries_apart }
     }
 
     /// The text of the allow-list: the option's keys and the file's, to be parsed as one. Read at start and

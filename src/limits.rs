@@ -69,6 +69,9 @@ pub const JWKS_FRESH: Duration = Duration::from_secs(300);
 /// The platform is not asked for its keys more often than this, so that tokens of unknown keys, which anyone can make,
 /// cannot hammer it.
 pub const JWKS_PAUSE: Duration = Duration::from_secs(10);
+/// Beyond the time that the platform has for its answer: how long an upgrade waits until the relay gives up by itself.
+/// Time for the move to its workspace's shard, and for the control thread's own deadline to be the one that counts.
+pub const ADMISSION_GRACE: Duration = Duration::from_secs(5);
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;
 

@@ -2,12 +2,18 @@
 //!
 //! Lines are for decisions: started, refused, closed, failed. None is written per message, and none at `info`
 //! or above holds an address, a key, an IP or a payload. They go to standard error.
+//!
+//! What the workspace contract names an entry is also kept in a [`Ring`] and may be written as that contract has it.
 
-use std::{fmt, str::FromStr};
+mod ring;
 
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub use ring::{Null, Ring, TARGET, write_line};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, fmt as lines, prelude::*};
 
+use self::ring::Collector;
 use crate::config::LogFormat;
 
 /// Which lines are written: a level for everything, and levels for some modules.
@@ -51,13 +57,30 @@ impl fmt::Display for Filter {
     }
 }
 
+/// How log lines are written, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Style {
+    /// For people, or as JSON.
+    pub format: LogFormat,
+    /// Whether entries go to standard output, in the form of the workspace contract, and not to standard error.
+    pub entries_apart: bool,
+}
+
 /// Starts logging. Once per process; a second call changes nothing.
-pub fn start(format: LogFormat, filter: &Filter) {
+pub fn start(style: Style, filter: &Filter, ring: Arc<Ring>) {
+    let targets = filter.targets.clone();
+    let collector =
+        Collector { ring, writes: move |level| style.entries_apart && targets.would_enable(TARGET, &level) };
+    let collector = collector.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO));
+    let mut targets = filter.targets.clone();
+    if style.entries_apart {
+        targets = targets.with_target(TARGET, LevelFilter::OFF);
+    }
     let lines = lines::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter.targets.clone());
-    let started = match format {
-        LogFormat::Human => registry.with(lines.with_ansi(false)).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    let registry = tracing_subscriber::registry().with(collector);
+    let started = match style.format {
+        LogFormat::Human => registry.with(lines.with_ansi(false).with_filter(targets)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(targets)).try_init(),
     };
     // The only failure is that a subscriber is there already, as in tests that boot twice in one process.
     let _ = started;

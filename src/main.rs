@@ -1,6 +1,6 @@
 //! The `longsplice` binary: arguments, then boot, or one of the questions that it answers instead.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use longsplice::{
     boot,
@@ -44,8 +44,9 @@ fn main() -> ExitCode {
             return ExitCode::from(ConfigError::EXIT_CODE);
         }
     };
-    logs::start(config.log_format, &config.log_level);
-    let run = || boot::run(&config, &Manager::new(&environment, std::process::id())?);
+    let ring = Arc::new(logs::Ring::new(config.workspace_max_logs as usize));
+    logs::start(config.log_style(), &config.log_level, Arc::clone(&ring));
+    let run = || boot::run(&config, &Manager::new(&environment, std::process::id())?, ring);
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -120,7 +120,7 @@ pub enum Reason {
     FrameTooLarge,
     /// A workspace connection whose token is over its time.
     TokenExpired,
-    /// A workspace connection that the operator ended.
+    /// The operator ended it.
     Kicked,
     /// No message and no pong of a workspace connection for too long.
     WorkspaceIdle,
@@ -200,7 +200,8 @@ impl Reason {
             | Self::CloseTimeout
             | Self::WorkspaceIdle => return None,
             Self::PeerClosed => 1000, // The code is echoed; this stands where the peer sent none.
-            Self::Draining => 1001,
+            // Going away; whoever gets it may come back. A code that all peers know, unlike those of one contract.
+            Self::Draining | Self::Kicked => 1001,
             Self::ProtocolError => 1002,
             Self::BadUtf8 => 1007,
             Self::MessageTooBig => 1009,
@@ -242,8 +243,7 @@ impl Reason {
             | Self::DaemonRateLimited
             | Self::WorkerRateLimited
             | Self::BufferOverflow
-            | Self::TokenExpired
-            | Self::Kicked => 4008,
+            | Self::TokenExpired => 4008,
             Self::FrameTooLarge => 1009,
             // Before the upgrade there is no close frame.
             Self::HandshakeTimeout | Self::BadHead | Self::HeadTooLarge | Self::HttpDone => return None,

@@ -6,11 +6,11 @@
 
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -18,7 +18,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tracing::{debug, warn};
 
-use super::{About, Fleet, prometheus};
+use super::{About, Fleet, presented, prometheus};
+use crate::dialect::kick::{self, Target};
 
 /// Serves until it is dropped. Must run inside a `tokio::task::LocalSet`.
 pub async fn serve(listener: TcpListener, about: About, fleet: impl Fleet) {
@@ -38,7 +39,7 @@ pub async fn serve(listener: TcpListener, about: About, fleet: impl Fleet) {
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
                 let site = Rc::clone(&site);
-                async move { Ok::<_, Infallible>(site.answer(&request).await) }
+                async move { Ok::<_, Infallible>(site.answer(request).await) }
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -59,16 +60,16 @@ struct Site<F> {
 }
 
 impl<F: Fleet> Site<F> {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
+        if path == "/admin/kick" {
+            return self.kick(request).await;
+        }
         if !matches!(path, "/metrics" | "/health" | "/ready") {
             return json(StatusCode::NOT_FOUND, r#"{"error":"not_found"}"#.into());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut refusal =
-                json(StatusCode::METHOD_NOT_ALLOWED, r#"{"error":"method_not_allowed"}"#.into());
-            refusal.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("a valid header value"));
-            return refusal;
+            return method_not_allowed("GET, HEAD");
         }
         match path {
             "/metrics" => {
@@ -89,6 +90,32 @@ impl<F: Fleet> Site<F> {
             _ => json(StatusCode::OK, r#"{"status":"ok"}"#.into()),
         }
     }
+
+    /// Ends something, for who presents the operator's token.
+    async fn kick(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let say = |status, reason: &str| json(status, format!(r#"{{"ok":false,"reason":"{reason}"}}"#));
+        if request.method() != Method::POST {
+            return method_not_allowed("POST");
+        }
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        if !self.fleet.is_operator(presented(header("authorization"), header("x-relay-admin-token"))) {
+            return say(StatusCode::UNAUTHORIZED, "ADMIN_UNAUTHORIZED");
+        }
+        let body = Limited::new(request.into_body(), KICK_BYTES_MAX).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(HEAD_TIMEOUT, body).await else {
+            return say(StatusCode::BAD_REQUEST, "BAD_REQUEST");
+        };
+        match Target::read(&body.to_bytes()) {
+            Some(target) => json(StatusCode::OK, kick::answer(self.fleet.kick(target).await)),
+            None => say(StatusCode::BAD_REQUEST, "BAD_REQUEST"),
+        }
+    }
+}
+
+fn method_not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut refusal = json(StatusCode::METHOD_NOT_ALLOWED, r#"{"error":"method_not_allowed"}"#.into());
+    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    refusal
 }
 
 fn json(status: StatusCode, text: String) -> Response<Full<Bytes>> {
@@ -108,5 +135,7 @@ fn response(status: StatusCode, content_type: &'static str, text: String) -> Res
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take for a request head, also between two requests; then its place is free again.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body of a kick.
+const KICK_BYTES_MAX: usize = 4096;
 /// How long to let descriptors become free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@
 use std::fmt::{Display, Write};
 
 use super::{Ready, Snapshot};
+use crate::dialect::overview;
 
 /// What does not change while the process runs.
 #[derive(Clone, Debug)]
@@ -16,7 +17,8 @@ pub struct About {
     pub driver: &'static str,
 }
 
-/// Renders all metrics. `snapshots` stand in the order of the shards' numbers.
+/// Renders all metrics, the workspace dialect's last and under its contract's names. `snapshots` stand in the order of the
+/// shards' numbers.
 pub fn render(about: &About, ready: &Ready, snapshots: &[Option<Snapshot>]) -> String {
     let mut out = String::with_capacity(16 * 1024);
     for metric in METRICS {
@@ -37,7 +39,7 @@ pub fn render(about: &About, ready: &Ready, snapshots: &[Option<Snapshot>]) -> S
             }
         }
     }
-    out
+    out + &overview::metrics(snapshots.iter().flatten().map(|snapshot| snapshot.workspace.clone()))
 }
 
 /// The metrics table of docs/OPERATIONS.md, in Markdown.
@@ -350,7 +352,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::reason::Reason;
+    use crate::{
+        dialect::workspace::{Gauges, Metric},
+        reason::Reason,
+        time::Time,
+    };
 
     const ABOUT: About = About { version: "1.2.3", driver: "epoll" };
 
@@ -389,6 +395,22 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
         }
         assert!(!text.contains("longsplice_connections{shard=\"1\"}"));
+    }
+
+    #[test]
+    fn the_workspace_series_are_summed_under_their_contracts_names() {
+        let shard = |shard, frames| {
+            let mut snapshot = snapshot(shard);
+            snapshot.workspace.counters.add(Metric::FramesClientToDaemon, frames, Time(1));
+            snapshot.workspace.gauges = Some(Gauges { connections: 2, workspaces: 1 });
+            Some(snapshot)
+        };
+        let text = render(&ABOUT, &Ready::default(), &[shard(0, 3), None, shard(2, 4)]);
+        let expected = "# TYPE relay_frames_client_to_daemon_total counter\nrelay_frames_client_to_daemon_total 7\n\
+            # TYPE relay_connections_total gauge\nrelay_connections_total 4\n\
+            # TYPE relay_workspaces_total gauge\nrelay_workspaces_total 2\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(!render(&ABOUT, &Ready::default(), &[Some(snapshot(0))]).contains("\nrelay_"));
     }
 
     #[test]

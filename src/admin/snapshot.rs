@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use crate::{dialect::pair, driver::DriverCounters, reason::Reason};
+use crate::{
+    dialect::{overview::MetricsPart, pair},
+    driver::DriverCounters,
+    reason::Reason,
+};
 
 /// What one shard counted since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub struct Snapshot {
     pub questions_refused: u64,
     /// The pair dialect's sessions and messages.
     pub pair: pair::Counters,
+    /// The workspace dialect's own metrics.
+    pub workspace: MetricsPart,
     /// Connections moved between shards.
     pub handoffs: Handoffs,
     /// Mails taken from other shards.

@@ -11,6 +11,8 @@ pub mod register;
 mod session_places;
 #[cfg(test)]
 pub mod tests;
+mod trusted_proxies;
+mod workspace_gate;
 
 use std::net::IpAddr;
 
@@ -21,8 +23,13 @@ pub use self::{
     connections::ConnectionsPerIp,
     ip_table::{IpKey, IpTable},
     session_places::SessionPlaces,
+    trusted_proxies::TrustedProxies,
+    workspace_gate::{WorkspaceGate, WorkspaceGateSettings},
 };
-use crate::{dialect::Policy, time::Now};
+use crate::{
+    dialect::{Policy, workspace::Role},
+    time::Now,
+};
 
 /// The decisions that need what all shards share.
 #[derive(Debug)]
@@ -32,6 +39,7 @@ pub struct SharedPolicy {
     allow_list: RwLock<AllowList>,
     new_sessions: Mutex<IpTable>,
     sessions: SessionPlaces,
+    workspace_gate: WorkspaceGate,
 }
 
 impl SharedPolicy {
@@ -44,6 +52,7 @@ impl SharedPolicy {
             allow_list: RwLock::new(allow_list),
             new_sessions: Mutex::new(IpTable::new(0)),
             sessions: SessionPlaces::new(usize::MAX),
+            workspace_gate: WorkspaceGate::new(WorkspaceGateSettings::default()),
         }
     }
 
@@ -55,6 +64,16 @@ impl SharedPolicy {
             sessions: SessionPlaces::new(max),
             ..self
         }
+    }
+
+    /// The same policy with another gate of the workspace dialect; without this its options have their defaults.
+    pub fn with_workspace_gate(self, settings: WorkspaceGateSettings) -> SharedPolicy {
+        SharedPolicy { workspace_gate: WorkspaceGate::new(settings), ..self }
+    }
+
+    /// The gate of the workspace dialect.
+    pub fn workspace_gate(&self) -> &WorkspaceGate {
+        &self.workspace_gate
     }
 
     /// Pairing sessions of all shards.
@@ -72,6 +91,7 @@ impl SharedPolicy {
         self.requests.lock().evicted()
             + self.unknown_accepts.lock().evicted()
             + self.new_sessions.lock().evicted()
+            + self.workspace_gate.evicted()
     }
 }
 
@@ -98,5 +118,9 @@ impl Policy for SharedPolicy {
 
     fn leave_session_place(&self) {
         self.sessions.leave();
+    }
+
+    fn leave_workspace_place(&self, ip: &str, role: Role) {
+        self.workspace_gate.leave(ip, role);
     }
 }

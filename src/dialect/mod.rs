@@ -11,11 +11,14 @@
 //! connection until the answer is back.
 
 mod json;
+pub mod kick;
 pub mod link;
 mod manners;
+pub mod overview;
 pub mod pages;
 pub mod pair;
 mod place;
+mod text;
 pub mod workspace;
 
 use std::{net::IpAddr, ops::Range};

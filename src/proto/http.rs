@@ -6,6 +6,8 @@
 //! What two readers could understand differently is refused, so that nothing is smuggled past a proxy in
 //! front of us: two lengths, a length beside a transfer coding, two hosts (RFC 9112 sections 3.2 and 6.3).
 
+mod lines;
+
 use std::net::{IpAddr, SocketAddr};
 
 use base64::{
@@ -13,6 +15,7 @@ use base64::{
     engine::{GeneralPurpose, GeneralPurposeConfig},
 };
 use httparse::{EMPTY_HEADER, Error, Request, Status};
+pub use lines::{Lines, resolve};
 use tungstenite::{handshake::derive_accept_key, http::StatusCode};
 
 use crate::{
@@ -52,6 +55,9 @@ pub struct Head {
 pub enum Upgrade {
     /// A plain request.
     None,
+    /// An upgrade to something else than a WebSocket: who does not offer that serves a plain request (RFC 9110
+    /// section 7.8).
+    Other,
     /// A correct opening handshake (RFC 6455 section 4.2.1); holds the `Sec-WebSocket-Accept` to answer.
     WebSocket { accept: String },
     /// An opening handshake of another version or of none: answered 426 with `Sec-WebSocket-Version: 13`.
@@ -175,8 +181,11 @@ fn first_hop(value: &str) -> Option<IpAddr> {
 
 /// Reads the opening handshake. `may` is what the request line and the body have to say about it.
 fn upgrade(fields: &Fields<'_>, may: bool) -> Upgrade {
-    if !fields.lists("connection", "upgrade") || !fields.lists("upgrade", "websocket") {
+    if !fields.lists("connection", "upgrade") || fields.values("upgrade").next().is_none() {
         return Upgrade::None;
+    }
+    if !fields.lists("upgrade", "websocket") {
+        return Upgrade::Other;
     }
     if !may {
         return Upgrade::Malformed;
@@ -200,12 +209,14 @@ const KEYS: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// Appends the 101 response for a handshake.
-pub fn switch_protocols(out: &mut Vec<u8>, accept: &str) {
+/// Appends the 101 response for a handshake, with the subprotocol that was chosen.
+pub fn switch_protocols(out: &mut Vec<u8>, accept: &str, protocol: Option<&str>) {
     let lines = [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
         "Sec-WebSocket-Accept: ",
         accept,
+        if protocol.is_some() { "\r\nSec-WebSocket-Protocol: " } else { "" },
+        protocol.unwrap_or_default(),
         "\r\n\r\n",
     ];
     lines.iter().for_each(|line| out.extend_from_slice(line.as_bytes()));

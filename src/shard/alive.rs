@@ -70,6 +70,7 @@ impl<D: Driver> Shard<D> {
         match conn.due {
             Due::Head if conn.unread_len() == 0 && conn.sent > 0 => self.finish(id, Reason::HttpDone, false),
             Due::Head => self.finish(id, Reason::HandshakeTimeout, false),
+            Due::Admission => self.on_admission_due(id),
             Due::Close => self.on_close_due(id),
             Due::Alive => self.on_alive_due(id),
         }

@@ -1,11 +1,7 @@
 //! Questions to the platform, which the control thread carries, and their answers.
 
 use super::Shard;
-use crate::{
-    dialect::{Event, workspace},
-    driver::Driver,
-    id::ConnId,
-};
+use crate::{dialect::workspace, driver::Driver, id::ConnId};
 
 /// Carries questions to the platform. Answers come back as [`super::mail::Mail::Answer`].
 pub trait Platform: Send + Sync {
@@ -22,12 +18,6 @@ impl<D: Driver> Shard<D> {
         if let Some(ask) = refused {
             self.counters.questions_refused += 1;
             self.on_answer(conn, ask.unanswered("too many questions to the platform are open"));
-        }
-    }
-
-    pub(super) fn on_answer(&mut self, conn: ConnId, answer: workspace::Answer) {
-        if let Some(kind) = self.conns.get(conn).map(|conn| conn.kind) {
-            self.tell(kind, Event::Answer { conn, answer });
         }
     }
 

@@ -30,6 +30,7 @@ impl<D: Driver> Shard<D> {
                 None => self.finish(id, reason, true),
             },
             State::Head | State::Answering => self.finish(id, reason, false),
+            State::Admitting => self.close_admitting(id, reason),
             State::Closing => self.hurry(id, reason),
             State::Lingering => {}
         }
@@ -51,7 +52,9 @@ impl<D: Driver> Shard<D> {
     /// Closes a connection that its dialect has already forgotten.
     pub(super) fn close_forgotten(&mut self, id: ConnId, reason: Reason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.guest = None;
+        if conn.state != State::Admitting {
+            conn.guest = None;
+        }
         conn.forgotten = true;
         self.close(id, reason);
     }
@@ -154,6 +157,7 @@ impl<D: Driver> Shard<D> {
             self.log_close(id, reason);
         }
         self.forget_gathered(id);
+        self.leave_place(id);
         let Some(conn) = self.conns.remove(id) else { return };
         self.cancel_timers(&conn);
         self.release_stalled(id);
@@ -248,7 +252,7 @@ impl<D: Driver> Shard<D> {
                 State::Open | State::Spliced if conn.is_moving() => {
                     self.close_forgotten(id, Reason::Draining)
                 }
-                State::Open | State::Spliced => self.close(id, Reason::Draining),
+                State::Open | State::Spliced | State::Admitting => self.close(id, Reason::Draining),
                 // A request may be on its way: it is answered 503.
                 State::Head | State::Answering => self.arm(id, Due::Head, CLOSE_TIMEOUT / 2),
                 State::Closing | State::Lingering => {}

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{http::Answer, progress::Watch};
+use super::{http::Answer, knock::Visit, progress::Watch};
 use crate::{
     dialect::{Kind, Opening, SpliceId},
     driver::HEADROOM,
@@ -23,6 +23,8 @@ use crate::{
 pub enum State {
     /// Before the upgrade: a request head is awaited.
     Head,
+    /// Its upgrade waits for the platform, or is on its way to the shard that asks it.
+    Admitting,
     /// A plain request waits for answers of other shards.
     Answering,
     /// The last response is out, our side is shut; what the peer still sends is read and dropped.
@@ -40,6 +42,8 @@ pub enum State {
 pub enum Due {
     /// The request head must be complete.
     Head,
+    /// The upgrade must be admitted.
+    Admission,
     /// The next ping, or the end of the time without a role.
     Alive,
     /// The close handshake, or lingering, must be over.
@@ -138,16 +142,27 @@ pub struct Guest {
     pub(super) opening: Opening,
     /// When it was upgraded.
     pub(super) opened_at: Time,
-    /// The shard it is about to move to, with the message that names its key.
+    /// The shard it is about to move to, and what for.
     pub(super) moving: Option<Moving>,
+    /// While `Admitting`.
+    pub(super) visit: Option<Box<Visit>>,
 }
 
 /// A decided move.
 #[derive(Debug, Clone)]
 pub struct Moving {
     pub(super) shard: u16,
-    pub(super) text: bool,
-    pub(super) message: Vec<u8>,
+    pub(super) errand: Errand,
+}
+
+/// What a connection moves for.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The variant names its fields.
+pub enum Errand {
+    /// A message that names a key of the other shard.
+    Message { text: bool, bytes: Vec<u8> },
+    /// An upgrade to a workspace of the other shard.
+    Upgrade,
 }
 
 impl Conn {
@@ -199,6 +214,16 @@ impl Conn {
     /// Whether its messages have to wait: for another shard, for its own journey, for a receiver, or for room.
     pub(super) fn waits(&self) -> bool {
         self.held || self.stalled || self.awaits_room || self.is_moving()
+    }
+
+    /// The upgrade that waits for its 101.
+    pub(super) fn visit(&self) -> Option<&Visit> {
+        self.guest.as_ref()?.visit.as_deref()
+    }
+
+    /// The upgrade that waits for its 101.
+    pub(super) fn visit_mut(&mut self) -> Option<&mut Visit> {
+        self.guest.as_mut()?.visit.as_deref_mut()
     }
 
     /// Whether a move to another shard is decided.

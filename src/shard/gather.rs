@@ -1,15 +1,47 @@
-//! `/v1/stats`: one question to all shards, one answer to the client.
+//! Questions that all shards answer together, for one client: `/v1/stats`, `/state`, `/metrics`, a kick.
 
 use std::collections::HashMap;
 
 use super::{Shard, mail::Mail};
 use crate::{
-    dialect::link::{self, StatsPart},
+    dialect::{
+        Cx, kick,
+        kick::Target,
+        link,
+        overview::{MetricsPart, StatePart},
+        pages::{JSON, Page},
+    },
     driver::Driver,
     id::ConnId,
     limits::GATHER_TIMEOUT,
     timers::{Alarm, TimerId},
 };
+
+/// What all shards are asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inquiry {
+    /// For `/v1/stats`.
+    Stats,
+    /// For `/state`.
+    State,
+    /// For `/metrics`.
+    Metrics,
+    /// To end something.
+    Kick(Target),
+}
+
+/// What one shard answers.
+#[derive(Debug)]
+pub enum Part {
+    /// To [`Inquiry::Stats`].
+    Stats(link::StatsPart),
+    /// To [`Inquiry::State`].
+    State(StatePart),
+    /// To [`Inquiry::Metrics`].
+    Metrics(MetricsPart),
+    /// To [`Inquiry::Kick`]: connections closed.
+    Kicked(usize),
+}
 
 /// Questions this shard has asked on behalf of its clients.
 #[derive(Debug, Default)]
@@ -21,7 +53,8 @@ pub(super) struct Gathers {
 #[derive(Debug)]
 struct Gather {
     conn: ConnId,
-    parts: Vec<StatsPart>,
+    inquiry: Inquiry,
+    parts: Vec<Part>,
     missing: Vec<u16>,
     timer: TimerId,
 }
@@ -42,7 +75,7 @@ impl Gathers {
 
 impl<D: Driver> Shard<D> {
     /// Asks every shard for its part. `false`: too many questions are open.
-    pub(super) fn gather_stats(&mut self, conn: ConnId) -> bool {
+    pub(super) fn gather(&mut self, conn: ConnId, inquiry: Inquiry) -> bool {
         if self.gathers.open.len() >= OPEN_MAX {
             return false;
         }
@@ -51,22 +84,22 @@ impl<D: Driver> Shard<D> {
         let others: Vec<u16> =
             (0..self.shared.mailboxes.shards()).filter(|shard| *shard != self.number).collect();
         let timer = self.timers.arm(self.now.at + GATHER_TIMEOUT, Alarm::Shard(alarm_of(ticket)));
-        let parts = self.stats_part().into_iter().collect();
-        self.gathers.open.insert(ticket, Gather { conn, parts, missing: others.clone(), timer });
+        let parts = vec![self.part(&inquiry)];
+        let gather = Gather { conn, inquiry: inquiry.clone(), parts, missing: others.clone(), timer };
+        self.gathers.open.insert(ticket, gather);
         for shard in others {
-            self.post_mail(shard, Mail::AskStats { from: self.number, ticket });
+            self.post_mail(shard, Mail::Inquiry { from: self.number, ticket, inquiry: inquiry.clone() });
         }
         self.answer_if_complete(ticket);
         true
     }
 
-    pub(super) fn answer_stats(&mut self, from: u16, ticket: u64) {
-        if let Some(part) = self.stats_part() {
-            self.post_mail(from, Mail::Stats { from: self.number, ticket, part: Box::new(part) });
-        }
+    pub(super) fn answer_inquiry(&mut self, from: u16, ticket: u64, inquiry: &Inquiry) {
+        let part = Box::new(self.part(inquiry));
+        self.post_mail(from, Mail::Part { from: self.number, ticket, part });
     }
 
-    pub(super) fn on_stats(&mut self, from: u16, ticket: u64, part: StatsPart) {
+    pub(super) fn on_part(&mut self, from: u16, ticket: u64, part: Part) {
         let Some(gather) = self.gathers.open.get_mut(&ticket) else { return };
         gather.missing.retain(|shard| *shard != from);
         gather.parts.push(part);
@@ -91,13 +124,53 @@ impl<D: Driver> Shard<D> {
 
     fn answer(&mut self, ticket: u64) {
         let Some(gather) = self.gathers.open.remove(&ticket) else { return };
-        let body = link::stats_json(gather.parts, &gather.missing, self.now, self.shared.started_at);
-        self.answer_request(gather.conn, body.as_bytes());
+        let Gather { conn, inquiry, parts, missing, .. } = gather;
+        let page = self.page_of(&inquiry, parts, &missing);
+        self.answer_request(conn, &page);
     }
 
-    fn stats_part(&mut self) -> Option<StatsPart> {
+    /// This shard's part of an answer. What a kick sets going, the turn carries out.
+    fn part(&mut self, inquiry: &Inquiry) -> Part {
         let now = self.now;
-        self.dialects.link.as_mut().map(|link| link.stats_part(now))
+        match inquiry {
+            Inquiry::Stats => {
+                let link = self.dialects.link.as_ref();
+                Part::Stats(link.map(|link| link.stats_part(now)).unwrap_or_default())
+            }
+            Inquiry::State => Part::State(self.dialects.state_part()),
+            Inquiry::Metrics => Part::Metrics(self.dialects.metrics_part(now.at)),
+            Inquiry::Kick(target) => Part::Kicked(self.kick(target)),
+        }
+    }
+
+    fn page_of(&self, inquiry: &Inquiry, parts: Vec<Part>, missing: &[u16]) -> Page {
+        let (mut stats, mut states, mut metrics, mut closed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for part in parts {
+            match part {
+                Part::Stats(part) => stats.push(part),
+                Part::State(part) => states.push(part),
+                Part::Metrics(part) => metrics.push(part),
+                Part::Kicked(more) => closed += more,
+            }
+        }
+        let json = |body| Page { content_type: JSON, body };
+        match inquiry {
+            Inquiry::Stats => json(link::stats_json(stats, missing, self.now, self.shared.started_at)),
+            Inquiry::State => self.dialects.state_page(states, missing, &self.facts()),
+            Inquiry::Metrics => self.dialects.metrics_page(metrics, &self.facts()),
+            Inquiry::Kick(_) => json(kick::answer(closed)),
+        }
+    }
+
+    /// Ends what of it lives here; returns how many connections are closed.
+    pub(super) fn kick(&mut self, target: &Target) -> usize {
+        let Shard { dialects, timers, actions, random, shared, now, .. } = self;
+        let cx = &mut Cx { now: *now, random, policy: &shared.policy, timers, actions };
+        let closed = dialects.kick(cx, target);
+        if closed > 0 {
+            tracing::info!(shard = self.number, what = target.word(), closed, "ended by the operator");
+        }
+        closed
     }
 }
 

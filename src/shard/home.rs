@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::{
     Shard,
-    conn::{Conn, Guest, Mode, Moving, State, Unread},
+    conn::{Conn, Errand, Guest, Mode, Moving, State, Unread},
     mail::{Full, Mail},
 };
 use crate::{
@@ -90,8 +90,8 @@ impl<D: Driver> Shard<D> {
         }
         self.home.tags += 1;
         self.counters.handoffs.sent += 1;
-        self.counters.websockets -= 1;
         let conn = self.conns.remove(id).expect("looked at above");
+        self.counters.websockets -= u64::from(conn.state == State::Open);
         self.cancel_timers(&conn);
         self.home.departed.insert(tag, id);
         let traveller = Box::new(Traveller::of(conn));
@@ -162,18 +162,26 @@ impl<D: Driver> Shard<D> {
         let Some(id) = self.home.departed.remove(&tag) else { return };
         self.driver.take_back(id);
         self.counters.handoffs.failed += 1;
-        self.counters.websockets += 1;
         let (conn, _) = traveller.settle_in(id);
+        self.counters.websockets += u64::from(conn.state == State::Open);
         self.conns.insert(id, conn);
         self.close_forgotten(id, Reason::Overloaded);
     }
 
-    /// Takes in a connection that is complete, and acts on the message that brought it.
+    /// Takes in a connection that is complete, and acts on what brought it.
     fn admit(&mut self, id: ConnId, from: u16, tag: u64, traveller: Traveller) {
         self.counters.handoffs.received += 1;
-        self.counters.websockets += 1;
         self.post_mail(from, Mail::Received { tag });
-        let (conn, moving) = traveller.settle_in(id);
+        let (conn, errand) = traveller.settle_in(id);
+        let (text, message) = match errand {
+            Errand::Message { text, bytes } => (text, bytes),
+            Errand::Upgrade => {
+                self.conns.insert(id, conn);
+                self.await_admission(id);
+                return self.ask_admission(id);
+            }
+        };
+        self.counters.websockets += 1;
         let (kind, opening) = (conn.kind, conn.guest.as_ref().map(|guest| guest.opening.clone()));
         let opening = opening.expect("a traveller carries its opening");
         self.conns.insert(id, conn);
@@ -184,7 +192,7 @@ impl<D: Driver> Shard<D> {
             self.close(id, Reason::Draining);
             return;
         }
-        self.give_moved(id, moving.text, moving.message);
+        self.give_moved(id, text, message);
         self.carry_out();
         self.go_on(id);
     }
@@ -207,11 +215,14 @@ impl Traveller {
         }
     }
 
-    fn settle_in(self, id: ConnId) -> (Conn, Moving) {
+    fn settle_in(self, id: ConnId) -> (Conn, Errand) {
         let mut guest = self.guest;
         guest.opening.moves += 1;
         let mut conn = Conn::new(id, guest.opening.ip, guest.opened_at);
-        conn.state = State::Open;
+        conn.state = match self.moving.errand {
+            Errand::Message { .. } => State::Open,
+            Errand::Upgrade => State::Admitting,
+        };
         conn.kind = self.kind;
         conn.inbound = self.inbound;
         conn.unread = self.unread;
@@ -221,7 +232,7 @@ impl Traveller {
         conn.counted = self.counted;
         conn.sent = self.sent;
         conn.guest = Some(Box::new(guest));
-        (conn, self.moving)
+        (conn, self.moving.errand)
     }
 }
 

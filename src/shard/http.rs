@@ -6,12 +6,15 @@ use super::{
     Shard, Stage,
     alive::{ACCEPT_REST, ALARM_ACCEPT},
     conn::{Conn, Due, Guest, State},
+    gather::Inquiry,
+    operator::{self, Reading},
 };
 use crate::{
     config::StatsAccess,
     dialect::{
-        Event, Kind, Opening,
-        pages::{Facts, JSON},
+        Dialects, Event, Kind, Opening,
+        pages::{Facts, JSON, Page},
+        workspace::Asked,
     },
     driver::Driver,
     id::ConnId,
@@ -91,27 +94,83 @@ impl<D: Driver> Shard<D> {
             let parsed = http::parse(unread.bytes());
             match parsed {
                 Ok(None) => return,
-                Ok(Some(head)) => {
+                Ok(Some(mut head)) => {
+                    let bytes = unread.bytes();
+                    let asked = Self::is_knock(&self.dialects, &head).then(|| {
+                        let settings = self.shared.policy.workspace_gate().settings();
+                        Asked::read(&bytes[..head.len], settings.query_tokens)
+                    });
+                    let is_named = asked.is_some() || name_page(&self.dialects, &mut head);
+                    let visit = match operator::read(&self.shared, &self.dialects, &head, bytes) {
+                        Reading::Incomplete => return,
+                        Reading::Other => None,
+                        Reading::Visit(visit) => Some(visit),
+                    };
                     let (_, start) = unread.parts();
                     unread.advance_to(start + head.len);
                     if unread.len() == 0 {
                         conn.unread = None;
                     }
-                    self.answer_head(id, head);
+                    match (asked, visit) {
+                        _ if !is_named => self.refuse_head(id, Reason::BadHead),
+                        (Some(asked), _) => self.answer_knock(id, &head, asked),
+                        (None, Some(visit)) => self.answer_visit(id, &head, visit),
+                        (None, None) => self.answer_head(id, head),
+                    }
                 }
-                Err(reason) => {
-                    self.counters.refused.count(reason);
-                    let status = if reason == Reason::HeadTooLarge { 431 } else { 400 };
-                    self.respond(id, status, &[JSON], br#"{"error":"bad_request"}"#, false, false);
-                }
+                Err(reason) => self.refuse_head(id, reason),
             }
             self.carry_out();
         }
     }
 
+    /// Answers a head that is wrong. The workspace contract has nothing but the status said.
+    fn refuse_head(&mut self, id: ConnId, reason: Reason) {
+        self.counters.refused.count(reason);
+        let status = if reason == Reason::HeadTooLarge { 431 } else { 400 };
+        let is_bare = self.dialects.only() == Some(Kind::Workspace);
+        let (headers, body): (&[&str], &[u8]) =
+            if is_bare { (&[], b"") } else { (&[JSON], br#"{"error":"bad_request"}"#) };
+        self.respond(id, status, headers, body, false, false);
+    }
+
+    /// Whether a request is an upgrade that the workspace dialect has to answer: whatever no other dialect does. What
+    /// asks for another protocol is a plain request anywhere but at the dialect's own path.
+    fn is_knock(dialects: &Dialects, head: &Head) -> bool {
+        if !dialects.serves(Kind::Workspace)
+            || !matches!(dialects.of_path(&head.path), None | Some(Kind::Workspace))
+        {
+            return false;
+        }
+        match head.upgrade {
+            Upgrade::None => false,
+            Upgrade::Other => path_of(head).as_deref() == Some(Kind::Workspace.path()),
+            Upgrade::WebSocket { .. } | Upgrade::WrongVersion | Upgrade::Malformed => true,
+        }
+    }
+
+    fn answer_knock(&mut self, id: ConnId, head: &Head, asked: Asked) {
+        self.counters.http_requests += 1;
+        if self.is_counted(id, head) {
+            self.on_knock(id, asked)
+        } else {
+            self.refuse(id, Reason::TooManyConnectionsPerIp)
+        }
+    }
+
+    /// Behind a proxy a connection is counted for the IP that its head names; `false` is over the bound.
+    fn is_counted(&mut self, id: ConnId, head: &Head) -> bool {
+        let Some(conn) = self.conns.get(id) else { return false };
+        if !self.shared.settings.trust_proxy || conn.counted {
+            return true;
+        }
+        let ip = head.forwarded_for.unwrap_or(conn.ip);
+        self.count_ip(id, ip)
+    }
+
     fn answer_head(&mut self, id: ConnId, head: Head) {
         self.counters.http_requests += 1;
-        if head.upgrade == Upgrade::None {
+        if matches!(head.upgrade, Upgrade::None | Upgrade::Other) {
             return self.answer_plain(id, &head);
         }
         let Some(kind) = self.dialects.of_path(&head.path) else {
@@ -133,7 +192,7 @@ impl<D: Driver> Shard<D> {
                 self.counters.refused.count(Reason::Draining);
                 self.respond(id, 503, &["Retry-After: 1", JSON], br#"{"error":"draining"}"#, false, false);
             }
-            Upgrade::Malformed | Upgrade::None => {
+            Upgrade::Malformed | Upgrade::None | Upgrade::Other => {
                 self.counters.refused.count(Reason::BadHead);
                 self.respond(id, 400, &[JSON], br#"{"error":"bad_request"}"#, false, false);
             }
@@ -142,13 +201,13 @@ impl<D: Driver> Shard<D> {
 
     fn upgrade(&mut self, id: ConnId, kind: Kind, head: &Head, accept: &str) {
         let trust_proxy = self.shared.settings.trust_proxy;
-        let Some(conn) = self.conns.get(id) else { return };
-        let ip = head.forwarded_for.filter(|_| trust_proxy).unwrap_or(conn.ip);
-        if trust_proxy && !conn.counted && !self.count_ip(id, ip) {
+        if !self.is_counted(id, head) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }
+        let Some(conn) = self.conns.get(id) else { return };
+        let ip = head.forwarded_for.filter(|_| trust_proxy).unwrap_or(conn.ip);
         let mut response = Vec::with_capacity(160);
-        http::switch_protocols(&mut response, accept);
+        http::switch_protocols(&mut response, accept, None);
         self.driver.send_bytes(id, &response);
         self.counters.upgrades += 1;
         self.counters.websockets += 1;
@@ -168,7 +227,8 @@ impl<D: Driver> Shard<D> {
         conn.kind = kind;
         conn.ip = ip;
         conn.ping_at = ping_at;
-        conn.guest = Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None }));
+        conn.guest =
+            Some(Box::new(Guest { opening: opening.clone(), opened_at: now, moving: None, visit: None }));
         self.arm_alive(id);
         self.tell(kind, Event::Opened { conn: id, opening });
         self.carry_out();
@@ -179,7 +239,9 @@ impl<D: Driver> Shard<D> {
         let head_only = head.method == "HEAD";
         // A body is not read: the connection ends with the answer.
         let keep_alive = head.keep_alive && head.body_len == Some(0);
-        let readable = head.method == "GET" || head_only;
+        // The workspace contract knows no HEAD.
+        let knows_head = self.dialects.only() != Some(Kind::Workspace) || head.path == "/ready";
+        let readable = head.method == "GET" || head_only && knows_head;
         match head.path.as_str() {
             "/ready" if readable => {
                 let ready = !self.shared.is_draining() && self.stage == Stage::Running;
@@ -192,13 +254,10 @@ impl<D: Driver> Shard<D> {
                 self.respond(id, status, &[JSON], body, keep_alive, head_only);
             }
             "/v1/stats" if readable && self.dialects.serves(Kind::Link) && self.may_see_stats(id) => {
-                self.ask_stats(id, keep_alive, head_only)
+                self.ask_all(id, Inquiry::Stats, Answer { keep_alive, head_only })
             }
             path => match self.dialects.page(path, &self.facts()).filter(|_| readable) {
-                Some(page) => {
-                    let body = page.body.as_bytes();
-                    self.respond(id, 200, &[page.content_type], body, keep_alive, head_only);
-                }
+                Some(page) => self.answer_page(id, &page, Answer { keep_alive, head_only }),
                 None => {
                     let body = self.dialects.not_found().as_bytes();
                     self.respond(id, 404, &[JSON], body, keep_alive, head_only);
@@ -207,11 +266,12 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts {
             uptime: self.now.at.since(self.shared.started_at),
             sessions: self.shared.policy.sessions(),
             metrics: self.shared.settings.pair_metrics,
+            site: &self.shared.operator.site,
         }
     }
 
@@ -223,29 +283,24 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn ask_stats(&mut self, id: ConnId, keep_alive: bool, head_only: bool) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.state = State::Answering;
-        conn.answer = Answer { keep_alive, head_only };
-        if !self.gather_stats(id) {
-            self.counters.refused.count(Reason::Overloaded);
-            self.respond(id, 503, &[JSON], br#"{"error":"overloaded"}"#, keep_alive, head_only);
-        }
-    }
-
     /// The gathered answer of a request that had to wait.
-    pub(super) fn answer_request(&mut self, id: ConnId, body: &[u8]) {
+    pub(super) fn answer_request(&mut self, id: ConnId, page: &Page) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.state != State::Answering {
             return;
         }
-        let Answer { keep_alive, head_only } = conn.answer;
-        self.respond(id, 200, &[JSON], body, keep_alive, head_only);
+        let answer = conn.answer;
+        self.answer_page(id, page, answer);
         self.go_on(id);
     }
 
+    pub(super) fn answer_page(&mut self, id: ConnId, page: &Page, answer: Answer) {
+        let (headers, body) = ([page.content_type], page.body.as_bytes());
+        self.respond(id, 200, &headers, body, answer.keep_alive, answer.head_only);
+    }
+
     /// Answers a request; the connection then waits for the next one or lingers.
-    fn respond(
+    pub(super) fn respond(
         &mut self,
         id: ConnId,
         status: u16,
@@ -263,21 +318,44 @@ impl<D: Driver> Shard<D> {
             conn.state = State::Head;
             self.arm(id, Due::Head, self.shared.settings.handshake_timeout);
         } else {
-            conn.state = State::Lingering;
-            conn.unread = None;
-            self.driver.shut_down(id);
-            // Closing with bytes unread would reset the connection and could take the response with it.
-            self.arm(id, Due::Close, CLOSE_TIMEOUT);
-            self.rearm(id);
+            self.linger(id);
         }
     }
+
+    /// Ends our side; what the peer still sends is read and dropped until it ends its own.
+    pub(super) fn linger(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Lingering;
+        conn.unread = None;
+        self.driver.shut_down(id);
+        // Closing with bytes unread would reset the connection and could take the response with it.
+        self.arm(id, Due::Close, CLOSE_TIMEOUT);
+        self.rearm(id);
+    }
+}
+
+/// Gives a plain request the path that the workspace contract sees in it, where that is served; `false` where it sees
+/// none.
+fn name_page(dialects: &Dialects, head: &mut Head) -> bool {
+    if !dialects.serves(Kind::Workspace) || !matches!(head.upgrade, Upgrade::None | Upgrade::Other) {
+        return true;
+    }
+    path_of(head).map(|path| head.path = path).is_some()
+}
+
+/// The path as a WHATWG URL parser sees it.
+fn path_of(head: &Head) -> Option<String> {
+    let host = if head.host.is_empty() { "localhost" } else { &head.host };
+    http::resolve(host, &head.path).map(|url| url.path().to_owned())
 }
 
 /// How the waiting request is to be answered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answer {
-    keep_alive: bool,
-    head_only: bool,
+    /// Whether the connection stays open for another request.
+    pub keep_alive: bool,
+    /// Whether the body is left out.
+    pub head_only: bool,
 }
 
 /// Connections over the limit that are told so; further ones are only reset.

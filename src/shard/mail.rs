@@ -11,10 +11,13 @@ use parking_lot::Mutex;
 
 use crate::{
     admin::Snapshot,
-    dialect::{Letter, link, workspace},
+    dialect::{Letter, kick::Target, workspace},
     id::ConnId,
     limits::MAIL_WAITING_MAX,
-    shard::home::Traveller,
+    shard::{
+        gather::{Inquiry, Part},
+        home::Traveller,
+    },
 };
 
 /// What a shard may be told by another thread.
@@ -47,22 +50,26 @@ pub enum Mail {
         /// What was sent with it.
         traveller: Box<Traveller>,
     },
-    /// Send your part of `/v1/stats`.
-    AskStats {
+    /// Give your part of an answer that all shards make.
+    Inquiry {
         /// Who asks.
         from: u16,
         /// Which question.
         ticket: u64,
+        /// What is asked.
+        inquiry: Inquiry,
     },
-    /// The answer to `AskStats`.
-    Stats {
+    /// The answer to `Inquiry`.
+    Part {
         /// Who answers.
         from: u16,
         /// Which question.
         ticket: u64,
         /// The part.
-        part: Box<link::StatsPart>,
+        part: Box<Part>,
     },
+    /// End what of this lives here, and say how many connections that closed.
+    Kick(Target, Box<dyn FnOnce(usize) + Send>),
     /// The platform's answer to a question that a connection waits for.
     Answer {
         /// The connection.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     Shard,
     assembly::reserved,
-    conn::{Mode, Moving, State},
+    conn::{Errand, Mode, Moving, State},
     forward::Given,
     input::Input,
 };
@@ -30,6 +30,7 @@ impl<D: Driver> Shard<D> {
             conn.mode = Mode::Off;
         }
         match conn.state {
+            State::Admitting => self.set_aside(id, chunk),
             State::Head | State::Answering => {
                 self.set_aside(id, chunk);
                 if following == 0 {
@@ -70,7 +71,7 @@ impl<D: Driver> Shard<D> {
             }
             State::Spliced => self.pump_unread(id),
             State::Head => self.serve(id),
-            State::Answering | State::Closing | State::Lingering => {}
+            State::Admitting | State::Answering | State::Closing | State::Lingering => {}
         }
         self.rearm(id);
     }
@@ -150,9 +151,9 @@ impl<D: Driver> Shard<D> {
         let bytes = given.bytes(driver);
         dialects.handle(&mut cx, kind, Event::Message { conn: id, text, bytes, moved });
         let Some(shard) = self.take_move(id) else { return self.carry_out_given(id, given) };
-        let message = given.bytes(&mut self.driver).to_vec();
+        let bytes = given.bytes(&mut self.driver).to_vec();
         self.carry_out();
-        self.decide_move(id, Moving { shard, text, message });
+        self.decide_move(id, Moving { shard, errand: Errand::Message { text, bytes } });
     }
 
     /// Gives the message that brought the connection here.
@@ -226,7 +227,8 @@ impl<D: Driver> Shard<D> {
         let how = match conn.state {
             State::Head | State::Lingering => single,
             State::Answering => Read::Off,
-            State::Open if conn.is_moving() => return self.depart(id),
+            State::Admitting | State::Open if conn.is_moving() => return self.depart(id),
+            State::Admitting => Read::Off,
             State::Open if conn.waits() => Read::Off,
             State::Open if conn.settled => Read::Stream,
             State::Open => single,
@@ -294,7 +296,7 @@ impl<D: Driver> Shard<D> {
         match conn.state {
             State::Spliced => self.on_destination_progress(id, left),
             State::Closing => self.finish_when_sent(id),
-            State::Open if left == 0 && conn.is_moving() => self.depart(id),
+            State::Admitting | State::Open if left == 0 && conn.is_moving() => self.depart(id),
             _ if left > 0 => self.watch_progress(id),
             _ => {}
         }

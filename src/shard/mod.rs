@@ -4,8 +4,8 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `messages`
-//! (upgraded, no partner), `assembly` (messages not whole yet), `forward`
+//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `knock` (upgrades that wait
+//! for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet), `forward`
 //! (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
 
@@ -15,13 +15,15 @@ mod assembly;
 mod close;
 pub mod conn;
 mod forward;
-mod gather;
+pub mod gather;
 pub mod home;
 mod http;
 mod input;
+mod knock;
 pub mod mail;
 mod messages;
 mod notes;
+mod operator;
 mod progress;
 mod pump;
 pub mod shared;
@@ -31,7 +33,7 @@ use std::{io, sync::Arc};
 
 use rand_chacha::ChaCha12Rng;
 
-pub use self::{ask::Platform, shared::Shared, view::View};
+pub use self::{ask::Platform, mail::Mailboxes, shared::Shared, view::View};
 use self::{assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, home::Home, mail::Mail};
 use crate::{
     admin::Snapshot,
@@ -187,8 +189,9 @@ impl<D: Driver> Shard<D> {
             Mail::Traveller { from, tag, traveller } => self.on_traveller(from, tag, traveller),
             Mail::Returned { tag, traveller } => self.on_returned(tag, *traveller),
             Mail::Received { tag } => self.on_received_by_home(tag),
-            Mail::AskStats { from, ticket } => self.answer_stats(from, ticket),
-            Mail::Stats { from, ticket, part } => self.on_stats(from, ticket, *part),
+            Mail::Inquiry { from, ticket, inquiry } => self.answer_inquiry(from, ticket, &inquiry),
+            Mail::Part { from, ticket, part } => self.on_part(from, ticket, *part),
+            Mail::Kick(target, report) => report(self.kick(&target)),
             Mail::Answer { conn, answer } => self.on_answer(conn, answer),
             Mail::Snapshot(report) => report(self.snapshot()),
             Mail::PolicyChanged => self.tell_all(|| Event::PolicyChanged),

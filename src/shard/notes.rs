@@ -1,9 +1,9 @@
 //! What a dialect has to say to the operator, written to the log.
 
-use crate::dialect::workspace::{Details, Level, Note};
-
-/// The target of entries that workspace.md section 21 names.
-const TARGET: &str = "longsplice::relay";
+use crate::{
+    dialect::workspace::{Details, Level, Note},
+    logs::TARGET,
+};
 
 /// Writes an entry, its details under the names of the contract.
 pub(super) fn write(note: &Note) {

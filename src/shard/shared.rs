@@ -2,15 +2,20 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use super::{ask::Platform, mail::Mailboxes};
 use crate::{
-    admission::{ConnectionsPerIp, SharedPolicy},
+    admin::Access,
+    admission::{ConnectionsPerIp, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
-    dialect::{Kind, Manners},
+    dialect::{Kind, Manners, pages::Site},
+    logs::Ring,
     time::Time,
 };
 
@@ -42,12 +47,31 @@ pub struct Settings {
     pub stats: StatsAccess,
     /// `METRICS_ENABLED`.
     pub pair_metrics: bool,
+    /// What the operator chose for upgrades of the workspace dialect; without it the defaults hold.
+    pub workspace: Option<WorkspaceGateSettings>,
 }
 
 impl Settings {
     /// How connections of a dialect are treated.
     pub fn manners(&self, kind: Kind) -> &Manners {
         &self.manners[kind as usize]
+    }
+}
+
+/// What the operator's pages on the public port are made of.
+#[derive(Debug)]
+pub struct Operator {
+    /// Who is let in.
+    pub access: Access,
+    /// What pages tell of the relay.
+    pub site: Site,
+    /// `/logs`.
+    pub logs: Arc<Ring>,
+}
+
+impl Default for Operator {
+    fn default() -> Operator {
+        Operator { access: Access::default(), site: Site::default(), logs: Arc::new(Ring::new(0)) }
     }
 }
 
@@ -61,6 +85,8 @@ pub struct Shared {
     pub mailboxes: Mailboxes,
     /// Who carries questions to the platform, where a dialect has any.
     pub platform: Option<Box<dyn Platform>>,
+    /// What the operator may see, and who is the operator. Without it nobody is.
+    pub operator: Operator,
     /// Open connections of all shards.
     connections: AtomicUsize,
     per_ip: ConnectionsPerIp,
@@ -73,11 +99,13 @@ pub struct Shared {
 impl Shared {
     /// For `shards` shards.
     pub fn new(settings: Settings, policy: SharedPolicy, shards: u16, started_at: Time) -> Shared {
+        let gate = settings.workspace.clone().unwrap_or_default();
         Shared {
             settings,
-            policy,
+            policy: policy.with_workspace_gate(gate),
             mailboxes: Mailboxes::new(shards),
             platform: None,
+            operator: Operator::default(),
             connections: AtomicUsize::new(0),
             per_ip: ConnectionsPerIp::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -157,6 +185,7 @@ mod tests {
             trust_proxy: false,
             stats: StatsAccess::Public,
             pair_metrics: false,
+            workspace: None,
         };
         let shared = Shared::new(settings, SharedPolicy::new(0, AllowList::default()), 2, Time(0));
         let now = Time(0) + Duration::from_secs(60);

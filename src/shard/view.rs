@@ -96,6 +96,7 @@ impl<D: Driver> Shard<D> {
         if let Some(pair) = &self.dialects.pair {
             snapshot.pair = pair.counters();
         }
+        snapshot.workspace = self.dialects.metrics_part(self.now.at);
         snapshot.reserved_bytes = self.assembly.reserved() as u64;
         snapshot
     }

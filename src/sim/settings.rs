@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::{dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX};
 use crate::{
-    admission::{AllowList, SharedPolicy},
+    admission::{AllowList, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
     dialect::{
         Dialects, Kind, Place,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
-        workspace::WorkspaceConfig,
+        workspace::{Workspace, WorkspaceConfig},
     },
     limits::{PING_INTERVAL, ROLE_TIMEOUT},
     pacing::Rates,
@@ -39,6 +39,7 @@ pub struct Plan {
     per_minute: u32,
     settings: Settings,
     hash_key: [u8; 16],
+    serves_workspaces: bool,
 }
 
 impl Plan {
@@ -83,8 +84,10 @@ impl Plan {
                 trust_proxy: dice.chance(500_000),
                 stats: StatsAccess::Public,
                 pair_metrics: false,
+                workspace: None,
             },
             hash_key,
+            serves_workspaces: false,
         }
     }
 
@@ -94,6 +97,19 @@ impl Plan {
         let drawn = Plan::draw(&mut Dice::new(0));
         let settings = Settings { splice_bytes_min, outbox_bytes_max: 1 << 20, ..drawn.settings.clone() };
         Plan { shards: 1, idle: Duration::from_secs(300), rates, per_minute: 0, settings, ..drawn }
+    }
+
+    /// The plan of some shards that serve workspaces.
+    #[cfg(test)]
+    pub(super) fn of_workspaces(shards: u16, gate: WorkspaceGateSettings) -> Plan {
+        let drawn = Plan::draw(&mut Dice::new(0));
+        let settings = Settings {
+            trust_proxy: false,
+            outbox_bytes_max: 1 << 20,
+            workspace: Some(gate),
+            ..drawn.settings.clone()
+        };
+        Plan { shards, per_minute: 0, settings, serves_workspaces: true, ..drawn }
     }
 
     /// Whether links have a rate.
@@ -112,7 +128,12 @@ impl Plan {
         let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
         let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
         let pair = Pair::new(pair_config(self.ttl), place.clone());
-        Dialects { link: Some(Link::new(config, place)), pair: Some(pair), workspace: None }
+        let workspace = || Workspace::new(WorkspaceConfig::default(), place.clone());
+        Dialects {
+            workspace: self.serves_workspaces.then(workspace),
+            link: Some(Link::new(config, place)),
+            pair: Some(pair),
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl<R: Runtime> Hub<R> {
         let mut incoming = Incoming::<R>::new(read);
         let accept = incoming.upgrade().await?;
         let mut response = Vec::with_capacity(256);
-        http::switch_protocols(&mut response, &accept);
+        http::switch_protocols(&mut response, &accept, None);
         send(&mut write, response).await?;
         let mut host = None;
         loop {

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     admin::{About, Fleet, Ready, Snapshot},
     control::{Control, Correspondence, Duties},
-    dialect::workspace::Answer,
+    dialect::{kick::Target, workspace::Answer},
     id::ConnId,
     time::Now,
 };
@@ -31,6 +31,14 @@ impl Fleet for Fake {
         let shard =
             |shard| Some(Snapshot { shard, connections: 40 + u64::from(shard), ..Snapshot::default() });
         vec![shard(0), if self.stalled.load(Ordering::Relaxed) { None } else { shard(1) }]
+    }
+
+    fn is_operator(&self, presented: Option<&str>) -> bool {
+        presented == Some("operator")
+    }
+
+    async fn kick(&self, target: Target) -> usize {
+        if target == Target::Link("abc".into()) { 2 } else { 0 }
     }
 
     fn readiness(&self) -> Ready {
@@ -133,4 +141,32 @@ fn it_stops_while_a_client_is_connected_and_frees_the_port() {
     control.stop();
     assert_eq!(idle.read(&mut [0; 8]).expect("an orderly end"), 0);
     TcpListener::bind(address).expect("the port is free again");
+}
+
+#[test]
+fn a_kick_needs_the_token_and_a_body_that_names_one_thing() {
+    let fleet = Fake::default();
+    let (control, address) = start(&fleet);
+    let kick = |token: &str, body: &str| {
+        let mut stream = connect(address);
+        let length = body.len();
+        write!(
+            stream,
+            "POST /admin/kick HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("it reads");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("it answers and closes");
+        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+        (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+    };
+    let (status, body) = kick("operator", r#"{"linkId":"abc"}"#);
+    assert_eq!((status.as_str(), body.as_str()), ("200", r#"{"ok":true,"closed":2}"#));
+    assert_eq!(kick("operator", r#"{"linkId":"abd"}"#).1, r#"{"ok":true,"closed":0}"#);
+    assert_eq!(kick("stranger", r#"{"linkId":"abc"}"#).0, "401");
+    assert_eq!(kick("operator", "{}").0, "400");
+    assert_eq!(kick("operator", &format!(r#"{{"linkId":"{}"}}"#, "a".repeat(5000))).0, "400");
+    assert!(ask(address, "GET", "/admin/kick").starts_with("HTTP/1.1 405 "));
+    control.stop();
 }

@@ -15,7 +15,10 @@ use crate::{
     admin::{Fleet, Ready, Snapshot},
     admission::tests::signer::NOW,
     control::{Control, Correspondence, Desk, Duties, Line, LocalCheck, PlatformConfig, TlsConfig},
-    dialect::workspace::{Answer, Ask, Claims, Denied, Method, Request, Response, Role},
+    dialect::{
+        kick::Target,
+        workspace::{Answer, Ask, Claims, Denied, Method, Request, Response, Role},
+    },
     id::ConnId,
     secret::Secret,
     shard::Platform,
@@ -47,6 +50,14 @@ impl Correspondence for Shards {
 
 impl Fleet for Shards {
     async fn snapshots(&self) -> Vec<Option<Snapshot>> {
+        unreachable!("there is no admin server")
+    }
+
+    fn is_operator(&self, _: Option<&str>) -> bool {
+        unreachable!("there is no admin server")
+    }
+
+    async fn kick(&self, _: Target) -> usize {
         unreachable!("there is no admin server")
     }
 

@@ -141,6 +141,19 @@ impl Link {
         self.links.get(splice.into()).map(|record| record.id.short()).unwrap_or_default()
     }
 
+    /// Ends the link of an id, for the operator; returns how many connections are closed. Of a link that is not joined yet
+    /// operators know the first characters only.
+    pub fn kick(&mut self, cx: &mut Cx<'_>, id: &str) -> usize {
+        let found = self.links.iter().find(|record| {
+            record.state != links::State::Closed && (record.id.to_string() == id || record.id.short() == id)
+        });
+        let ends: Vec<ConnId> = found.into_iter().flat_map(|record| record.ends).flatten().collect();
+        if let Some(end) = ends.first() {
+            self.dismiss(cx, *end, Reason::Kicked);
+        }
+        ends.len()
+    }
+
     /// Closes a connection for a fault of its own, or because it may not stay. Whatever depends on it is over
     /// at once; its `Closed` is then only the end of its seat.
     fn dismiss(&mut self, cx: &mut Cx<'_>, conn: ConnId, reason: Reason) {
@@ -202,7 +215,7 @@ impl Dialect for Link {
 /// what is true of both ends is told to both.
 fn told_to_others(reason: Reason) -> Reason {
     match reason {
-        Reason::LinkIdle | Reason::SlowPeer | Reason::Draining => reason,
+        Reason::LinkIdle | Reason::SlowPeer | Reason::Draining | Reason::Kicked => reason,
         _ => Reason::PeerGone,
     }
 }

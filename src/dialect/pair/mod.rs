@@ -152,13 +152,25 @@ impl Pair {
         if due > cx.now.at {
             return self.arm(cx, due, id);
         }
-        let session = self.sessions.remove(id).expect("it was just there");
-        cx.policy.leave_session_place();
         self.counters.expired += 1;
-        let target = session.target.and_then(|target| target.conn);
-        for conn in [session.source.conn, target].into_iter().flatten() {
-            self.dismiss(cx, conn, Reason::SessionExpired);
+        self.end(cx, id, Reason::SessionExpired);
+    }
+
+    /// Ends the session of an id, for the operator; returns how many connections are closed.
+    pub fn kick(&mut self, cx: &mut Cx<'_>, id: &str) -> usize {
+        match SessionId::parse(id.as_bytes()) {
+            Some(id) => self.end(cx, id, Reason::Kicked),
+            None => 0,
         }
+    }
+
+    /// Ends a session; returns how many connections are closed.
+    fn end(&mut self, cx: &mut Cx<'_>, id: SessionId, reason: Reason) -> usize {
+        let Some(session) = self.sessions.remove(id) else { return 0 };
+        cx.policy.leave_session_place();
+        let target = session.target.and_then(|target| target.conn);
+        let ends = [session.source.conn, target].into_iter().flatten();
+        ends.inspect(|conn| self.dismiss(cx, *conn, reason)).count()
     }
 
     fn send(&self, cx: &mut Cx<'_>, conn: ConnId, answer: Answer<'_>) {
@@ -166,7 +178,7 @@ impl Pair {
     }
 
     fn arm(&self, cx: &mut Cx<'_>, at: Time, id: SessionId) {
-        // Never cancelled: a session ends by this timer alone.
+        // Never cancelled: hardly a session ends otherwise, and then it finds nothing.
         cx.timers.arm(at, timers::Alarm::Dialect(dialect::Alarm::Pair(Alarm::Expiry(id))));
     }
 }

@@ -8,7 +8,8 @@ use super::ticket::{Claims, Request};
 pub enum Ask {
     /// May this upgrade go on (workspace.md section 4.1)?
     Admit { token: Box<str>, request: Request },
-    /// A worker's request, checked and filtered (section 9.3). `body` is `None` for GET.
+    /// A worker's request, checked and filtered (section 9.3): path and query, header names in lower case. `request_id`
+    /// is JSON, to be given back as it is. `body` is `None` for GET.
     Forward {
         request_id: String,
         method: Method,
@@ -35,6 +36,17 @@ pub enum Method {
     Get,
     Post,
     Patch,
+}
+
+impl Method {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+        }
+    }
 }
 
 /// What the platform said.

@@ -50,6 +50,14 @@ pub struct Details {
     pub cleared_current_daemon: Option<bool>,
 }
 
+/// A peer's text as a detail: as much of it as a log needs.
+pub(super) fn clip(text: &str) -> Box<str> {
+    text[..text.floor_char_boundary(DETAIL_BYTES_MAX)].into()
+}
+
+/// Ids and paths of real peers have a tenth of this.
+const DETAIL_BYTES_MAX: usize = 512;
+
 impl Note {
     /// What an operator may like to know.
     pub fn info(event: &'static str, details: Details) -> Box<Note> {

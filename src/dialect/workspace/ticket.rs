@@ -39,6 +39,16 @@ pub enum Profile {
     NoiseIkPsk2,
 }
 
+impl Profile {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::NoiseIk => "noise-ik",
+            Profile::NoiseIkPsk2 => "noise-ikpsk2",
+        }
+    }
+}
+
 /// The query of an upgrade, well-formed (workspace.md section 3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {

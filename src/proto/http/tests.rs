@@ -165,7 +165,7 @@ fn responses_on_the_wire() {
     let mut out = Vec::new();
     respond(&mut out, 404, &["content-type: application/json"], b"{}", true, false);
     respond(&mut out, 426, &["Sec-WebSocket-Version: 13"], b"old", false, true);
-    switch_protocols(&mut out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    switch_protocols(&mut out, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", None);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\

@@ -1,0 +1,353 @@
+//! Upgrades of the workspace dialect, each by itself: some shards, no faults, a platform that answers on demand.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::platform::{Question, SimPlatform};
+use crate::{
+    admission::{TrustedProxies, WorkspaceGateSettings},
+    dialect::workspace::{Answer, Ask, Claims, Denied, Metric, Role},
+    shard::{self, Shard},
+    sim::{
+        dice::Dice,
+        driver::SimDriver,
+        faults::{Faults, Terrain},
+        network::{Found, Network, Shared, StreamId},
+        settings::Plan,
+    },
+};
+
+const SHARDS: u16 = 3;
+
+struct Site {
+    network: Shared,
+    relay: Arc<shard::Shared>,
+    shards: Vec<Shard<SimDriver>>,
+    platform: SimPlatform,
+    callers: u8,
+}
+
+impl Site {
+    fn new(gate: WorkspaceGateSettings) -> Site {
+        Site::with_platform(gate, SimPlatform::new(100))
+    }
+
+    fn with_platform(gate: WorkspaceGateSettings, platform: SimPlatform) -> Site {
+        let mut dice = Dice::new(1);
+        let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 0, window: 64 * 1024 };
+        let plan = Plan::of_workspaces(SHARDS, gate);
+        let network = Network::new(SHARDS, terrain, Faults::calm(), dice.fork());
+        let mut relay = plan.shared(network.borrow().now().at);
+        relay.platform = Some(Box::new(platform.clone()));
+        let relay = Arc::new(relay);
+        let shards = (0..SHARDS)
+            .map(|number| {
+                let driver = SimDriver::new(network.clone(), number);
+                let mut shard =
+                    Shard::new(driver, number, relay.clone(), plan.dialects(number), dice.generator());
+                shard.start();
+                shard
+            })
+            .collect();
+        Site { network, relay, shards, platform, callers: 0 }
+    }
+
+    /// Sends `bytes` from a new peer.
+    fn call(&mut self, bytes: &str) -> StreamId {
+        self.callers += 1;
+        self.call_from([10, 0, 0, self.callers], bytes)
+    }
+
+    fn call_from(&mut self, ip: [u8; 4], bytes: &str) -> StreamId {
+        let stream = self.network.borrow_mut().connect(SocketAddr::from((ip, 40_000))).expect("it listens");
+        self.say(stream, bytes.as_bytes());
+        stream
+    }
+
+    fn say(&mut self, stream: StreamId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let sent = self.network.borrow_mut().peer_send(stream, bytes).expect("it is open");
+            bytes = &bytes[sent..];
+            self.settle();
+        }
+    }
+
+    /// Turns every shard until nothing moves at this time.
+    fn settle(&mut self) {
+        loop {
+            self.network.borrow_mut().advance(Duration::from_micros(1));
+            let now = self.network.borrow().now().at;
+            let mut moved = false;
+            for (number, shard) in self.shards.iter_mut().enumerate() {
+                let mail = self.relay.mailboxes.waiting(number as u16) > 0;
+                if mail || shard.driver().poll() || shard.next_deadline().is_some_and(|at| at <= now) {
+                    shard.turn().expect("the simulated driver does not fail");
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.network.borrow_mut().advance(span);
+        self.settle();
+    }
+
+    /// All that the relay has sent, and whether it has ended its side.
+    fn hear(&mut self, stream: StreamId) -> (String, bool) {
+        let mut bytes = Vec::new();
+        let ended = loop {
+            let before = bytes.len();
+            let found = self.network.borrow_mut().peer_receive(stream, &mut bytes, usize::MAX);
+            match found {
+                Found::End | Found::Reset => break true,
+                Found::Nothing if bytes.len() == before => break false,
+                // There may be more once there is room for it.
+                Found::Bytes(_) | Found::Nothing => self.settle(),
+            }
+        };
+        (String::from_utf8_lossy(&bytes).into_owned(), ended)
+    }
+
+    /// The only question that waits.
+    fn question(&mut self) -> Question {
+        let question = self.platform.take(0).expect("the platform was asked");
+        assert_eq!(self.platform.open(), 0, "it was asked once");
+        question
+    }
+
+    fn answer(&mut self, question: &Question, outcome: Result<Claims, Denied>) {
+        question.answer(&self.relay.mailboxes, Answer::Admitted(outcome.map(Box::new)));
+        self.settle();
+    }
+
+    fn counted(&self, metric: Metric) -> u64 {
+        let counted = |shard: &Shard<SimDriver>| {
+            shard.dialects().workspace.as_ref().expect("it is served").counters().value(metric)
+        };
+        self.shards.iter().map(counted).sum()
+    }
+
+    fn taken(&self) -> (usize, usize) {
+        self.relay.policy.workspace_gate().taken()
+    }
+
+    fn connections(&self) -> usize {
+        self.shards.iter().map(|shard| shard.view().connections).sum()
+    }
+}
+
+fn upgrade(query: &str, more: &str) -> String {
+    format!(
+        "GET /ws?{query} HTTP/1.1\r\nHost: relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+}
+
+fn daemon(workspace: &str) -> String {
+    upgrade(&format!("role=workspace-daemon&workspaceId={workspace}"), "Authorization: Bearer 0123456789\r\n")
+}
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+#[test]
+fn an_upgrade_is_put_to_the_platform_by_its_workspaces_shard_and_opened_by_its_answer() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let mut askers = std::collections::BTreeSet::new();
+    for number in 0..12 {
+        let workspace = format!("w{number}");
+        let protocols = "Sec-WebSocket-Protocol: auth.0123456789, viewport-relay-v1\r\n";
+        let query = format!("role=client&workspaceId={workspace}&runtimeTargetId=rt");
+        let peer = site.call(&upgrade(&query, protocols));
+        assert_eq!(
+            site.hear(peer),
+            (String::new(), false),
+            "nothing is said before the platform has answered"
+        );
+        let question = site.question();
+        let Ask::Admit { token, request } = &question.ask else { panic!("{question:?}") };
+        assert_eq!(&**token, "0123456789");
+        assert_eq!((request.role, &*request.workspace_id), (Role::Client, &*workspace));
+        assert_eq!(request.runtime_target_id.as_deref(), Some("rt"));
+        let home = |shard: &Shard<SimDriver>| shard.dialects().workspace.as_ref().unwrap().home(&workspace);
+        assert_eq!(question.shard, home(&site.shards[0]));
+        askers.insert(question.shard);
+        site.answer(&question, Ok(Claims::default()));
+        let answer = format!("{SWITCHED}Sec-WebSocket-Protocol: viewport-relay-v1\r\n\r\n");
+        let (heard, _) = site.hear(peer);
+        assert!(heard.starts_with(&answer), "{heard}");
+    }
+    assert_eq!(askers.len(), usize::from(SHARDS), "workspaces are spread over the shards");
+    assert_eq!(site.counted(Metric::AdmissionOk), 12);
+}
+
+#[test]
+fn what_the_peer_says_before_the_101_is_kept_and_processed_in_order_after_it() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    // Pings with masks of zeros: one right behind the head, one while the platform thinks.
+    let peer = site.call("");
+    let mut early = daemon("w").into_bytes();
+    early.extend(b"\x89\x81\0\0\0\0a");
+    site.say(peer, &early);
+    site.say(peer, b"\x89\x81\0\0\0\0b");
+    assert_eq!(site.hear(peer), (String::new(), false));
+    let question = site.question();
+    site.answer(&question, Ok(Claims::default()));
+    let (heard, _) = site.hear(peer);
+    let frames = heard.strip_prefix(&format!("{SWITCHED}\r\n")).expect(&heard).as_bytes();
+    // A pong that could not leave yet gives way to a newer one.
+    let pongs: Vec<u8> = frames.iter().copied().filter(|byte| [b'a', b'b'].contains(byte)).collect();
+    assert!(pongs == b"ab" || pongs == b"b", "{frames:?}");
+}
+
+#[test]
+fn a_denied_upgrade_is_told_401_and_leaves_nothing() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let peer = site.call(&daemon("w"));
+    assert_eq!(site.taken(), (1, 1), "a place is reserved while the platform thinks");
+    let question = site.question();
+    site.answer(&question, Err(Denied { status: 403, reason: "VALIDATION_FAILED".into() }));
+    assert_eq!(site.hear(peer), ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), true));
+    assert_eq!((site.counted(Metric::AdmissionDenied), site.taken()), (1, (0, 0)));
+    site.network.borrow_mut().peer_close(peer, false);
+    site.settle();
+    assert_eq!(site.connections(), 0);
+}
+
+#[test]
+fn a_peer_that_resets_while_the_platform_thinks_frees_everything_and_the_answer_finds_nobody() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let peer = site.call(&daemon("w"));
+    let question = site.question();
+    site.network.borrow_mut().peer_close(peer, true);
+    site.settle();
+    assert_eq!((site.connections(), site.taken()), (0, (0, 0)));
+    site.answer(&question, Ok(Claims::default()));
+    assert_eq!(site.connections(), 0);
+}
+
+#[test]
+fn an_answer_that_never_comes_is_a_401() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let peer = site.call(&daemon("w"));
+    let question = site.question();
+    site.wait(Duration::from_secs(8));
+    assert_eq!(site.hear(peer), ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), true));
+    assert_eq!((site.counted(Metric::AdmissionDenied), site.taken()), (1, (0, 0)));
+    site.answer(&question, Ok(Claims::default()));
+    assert_eq!(site.hear(peer), (String::new(), true), "a late answer is no answer");
+}
+
+#[test]
+fn refusals_come_in_the_contracts_order_and_with_its_bytes() {
+    const NOT_FOUND: &str = "";
+    let mut site = Site::new(WorkspaceGateSettings {
+        connections_max: 2,
+        connections_per_ip_max: 1,
+        upgrades_per_minute: 3,
+        ..WorkspaceGateSettings::default()
+    });
+    let too_many = "HTTP/1.1 429 Too Many Requests\r\n\r\n";
+    let full = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
+    let bad_query = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    let bad_path = "GET /nope HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let no_query = upgrade("", "");
+    let ask = |site: &mut Site, ip, bytes: &str| {
+        let peer = site.call_from(ip, bytes);
+        site.hear(peer)
+    };
+    let [a, b, c, d] = [1, 2, 3, 4].map(|number| [10, 9, 0, number]);
+    assert_eq!(ask(&mut site, a, bad_path), (NOT_FOUND.into(), true));
+    assert_eq!(ask(&mut site, a, &no_query), (bad_query.into(), true));
+    assert_eq!(ask(&mut site, a, &daemon("w")), (String::new(), false));
+    assert_eq!(ask(&mut site, a, &daemon("w")), (too_many.into(), true), "the rate, with bad paths counted");
+    assert_eq!(site.counted(Metric::UpgradeRateLimited), 1);
+    assert_eq!(ask(&mut site, b, &daemon("w")), (String::new(), false));
+    assert_eq!(ask(&mut site, b, bad_path), (full.into(), true), "the total before the address and the path");
+    assert_eq!(site.counted(Metric::UpgradeRejectedTotalConnections), 1);
+    let question = site.platform.take(0).unwrap();
+    site.answer(&question, Err(Denied { status: 401, reason: String::new() }));
+    assert_eq!(ask(&mut site, b, bad_path), (too_many.into(), true), "the address before the path");
+    assert_eq!(site.counted(Metric::UpgradeRejectedIpConnections), 1);
+    let no_url = "GET // HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(ask(&mut site, c, no_url), (String::new(), true));
+    assert_eq!(site.counted(Metric::UpgradeErrors), 1);
+    let no_token = upgrade("role=client&workspaceId=w", "");
+    assert_eq!(ask(&mut site, c, &no_token), ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), true));
+    assert_eq!(site.counted(Metric::UpgradeMissingAuth), 1);
+    let queried = upgrade("role=client&workspaceId=w&token=0123456789", "");
+    assert_eq!(ask(&mut site, d, &queried), ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), true));
+}
+
+#[test]
+fn workers_take_a_place_of_their_address_only() {
+    let mut site =
+        Site::new(WorkspaceGateSettings { connections_max: 1, ..WorkspaceGateSettings::default() });
+    let worker = upgrade("role=worker&workspaceId=w", "Authorization: Bearer 0123456789\r\n");
+    let _ = site.call(&worker);
+    assert_eq!(site.taken(), (0, 1));
+}
+
+#[test]
+fn a_full_line_to_the_platform_is_a_401_at_once() {
+    let mut site = Site::with_platform(WorkspaceGateSettings::default(), SimPlatform::new(1));
+    let first = site.call(&daemon("w"));
+    assert_eq!(site.hear(first), (String::new(), false));
+    let second = site.call(&daemon("w2"));
+    assert_eq!(site.hear(second), ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), true));
+    assert_eq!(site.taken(), (1, 1));
+}
+
+#[test]
+fn a_trusted_proxy_says_whose_address_counts() {
+    let mut site = Site::new(WorkspaceGateSettings {
+        connections_per_ip_max: 1,
+        trusted_proxies: TrustedProxies::parse("10.0.0.0/8"),
+        ..WorkspaceGateSettings::default()
+    });
+    let from = |client: &str| {
+        let more = format!("Authorization: Bearer 0123456789\r\nX-Forwarded-For: {client}\r\n");
+        upgrade("role=client&workspaceId=w", &more)
+    };
+    let first = site.call(&from("203.0.113.1"));
+    assert_eq!(site.hear(first), (String::new(), false));
+    let second = site.call(&from("203.0.113.1, 10.0.0.1"));
+    assert_eq!(site.hear(second), ("HTTP/1.1 429 Too Many Requests\r\n\r\n".into(), true));
+    let third = site.call(&from("203.0.113.2"));
+    assert_eq!(site.hear(third), (String::new(), false));
+}
+
+#[test]
+fn a_relay_that_stops_refuses_whoever_waits() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let peers: Vec<StreamId> = (0..6).map(|number| site.call(&daemon(&format!("w{number}")))).collect();
+    for number in 0..SHARDS {
+        site.relay.mailboxes.put(number, shard::mail::Mail::Stop);
+    }
+    site.settle();
+    for peer in peers {
+        assert_eq!(site.hear(peer), ("HTTP/1.1 503 Service Unavailable\r\n\r\n".into(), true));
+    }
+    assert_eq!(site.taken(), (0, 0));
+}
+
+#[test]
+fn an_upgrade_to_something_else_is_a_plain_request_but_at_the_dialects_path() {
+    let mut site = Site::new(WorkspaceGateSettings::default());
+    let h2c = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+        )
+    };
+    let peer = site.call(&h2c("/health"));
+    assert!(site.hear(peer).0.starts_with("HTTP/1.1 200 OK"));
+    let path = "/x/../ws?role=client&workspaceId=w&runtimeTargetId=t";
+    let request = h2c(path).replace("Host: a", "Host: a\r\nAuthorization: bearer 0123456789");
+    let peer = site.call(&request);
+    let (heard, ended) = site.hear(peer);
+    assert!(heard.starts_with("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n") && ended, "{heard}");
+    assert!(heard.ends_with("\r\n\r\nInvalid Upgrade header"), "{heard}");
+}
