@@ -12,6 +12,7 @@ mod ecmascript;
 mod error;
 mod kinds;
 mod options;
+mod platform;
 mod render;
 mod settings;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::{
 
 pub use error::{ConfigError, Source};
 pub use options::Config;
+pub use platform::AuthMode;
 pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 
 use crate::{
@@ -139,6 +141,7 @@ impl Config {
         settle_listen(&rows, &mut settings)?;
         let config = Config::read(&settings)?;
         config.check(&settings, &read_file)?;
+        config.check_platform(&settings)?;
         config.check_workspace(&settings, environment.get("HOME"), &read_file)?;
         Ok(match task {
             "doctor" => Outcome::Doctor { config: Box::new(config), json: matches.get_flag("json") },

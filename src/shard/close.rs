@@ -273,14 +273,16 @@ impl<D: Driver> Shard<D> {
 
     /// Closes of relayed links are logged, with the shortened link id and nothing else of it.
     fn log_close(&self, id: ConnId, reason: Reason) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
         if let Some(conn) = self.conns.get(id)
             && let Some(splice) = conn.splice
         {
-            let link = self.dialects.splice_name(splice);
-            tracing::debug!(shard = self.number, link, leg = ?conn.leg, reason = reason.label(), "relayed link closes");
+            tracing::debug!(
+                shard = self.number,
+                link = self.dialects.splice_name(splice),
+                leg = ?conn.leg,
+                reason = reason.label(),
+                "relayed link closes"
+            );
         }
     }
 }
