@@ -19,8 +19,8 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
 use crate::{
     admin::{About, Access, Fleet, Ready, Snapshot},
-    admission::{AllowList, SharedPolicy},
-    config::Config,
+    admission::{AllowList, SharedPolicy, TrustedProxies, WorkspaceGateSettings},
+    config::{Config, RelayMode},
     control::{Control, Correspondence, Desk, Duties, Line},
     dialect::{
         Dialects, Kind, Place,
@@ -45,6 +45,7 @@ use crate::{
         shared::{Operator, Settings},
     },
     systemd::Manager,
+    time::Now,
 };
 use claim::Sites;
 
@@ -218,6 +219,10 @@ impl Fleet for Relay {
 impl Correspondence for Relay {
     fn deliver(&self, shard: u16, conn: ConnId, answer: Answer) {
         self.post(shard, Mail::Answer { conn, answer });
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
     }
 }
 
@@ -528,7 +533,20 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
         pair_metrics: config.pair_metrics_enabled,
-        workspace: None,
+        workspace: config.serves(Kind::Workspace).then(|| gate(config)),
+    }
+}
+
+/// What upgrades of the workspace dialect are held to.
+fn gate(config: &Config) -> WorkspaceGateSettings {
+    WorkspaceGateSettings {
+        upgrades_per_minute: config.workspace_upgrade_rate,
+        upgrade_keys_max: config.workspace_upgrade_keys as usize,
+        connections_max: config.workspace_max_total_connections as usize,
+        connections_per_ip_max: config.workspace_max_connections_per_ip as usize,
+        trusted_proxies: TrustedProxies::parse(&config.workspace_trusted_proxies),
+        query_tokens: config.relay_mode() == RelayMode::Dev,
+        ..WorkspaceGateSettings::default()
     }
 }
 

@@ -148,7 +148,7 @@ impl<D: Driver> Shard<D> {
             match conn.inbound.relay(input.buf(&mut self.driver), &mut cursor, following, left, splice_min) {
                 Step::Empty | Step::Budget => break,
                 Step::Ping(payload) => self.pong(id, payload),
-                Step::Pong => conn.awaiting_pong = false,
+                Step::Pong => conn.unanswered = 0,
                 Step::Spliceable => spliceable = true,
                 Step::Close(code) => {
                     stop = Some(Stop::Close(code));
