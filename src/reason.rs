@@ -314,7 +314,8 @@ impl Reason {
         }
     }
 
-    /// The same for a peer of the workspace dialect, whose contract has some texts of its own (workspace.md section 16).
+    /// The same for a peer of the workspace dialect, whose contract has some texts of its own (workspace.md
+    /// section 16).
     pub fn workspace_close_text(self) -> &'static str {
         match self {
             Self::Draining => "relay shutting down",

@@ -151,8 +151,10 @@ impl<D: Driver> Shard<D> {
 
     fn answer_knock(&mut self, id: ConnId, head: &Head, asked: Asked) {
         self.counters.http_requests += 1;
+        // Being counted may put another address in the place of the socket's.
+        let Some(peer) = self.conns.get(id).map(|conn| conn.ip) else { return };
         if self.is_counted(id, head) {
-            self.on_knock(id, asked)
+            self.on_knock(id, peer, asked)
         } else {
             self.refuse(id, Reason::TooManyConnectionsPerIp)
         }
@@ -168,9 +170,17 @@ impl<D: Driver> Shard<D> {
         self.count_ip(id, ip)
     }
 
-    fn answer_head(&mut self, id: ConnId, head: Head) {
+    fn answer_head(&mut self, id: ConnId, mut head: Head) {
         self.counters.http_requests += 1;
         if matches!(head.upgrade, Upgrade::None | Upgrade::Other) {
+            if self.dialects.serves(Kind::Workspace) {
+                // The workspace contract's paths are those of a WHATWG URL parser; target and Host have to make a URL.
+                let Some(path) = path_of(&head) else {
+                    self.counters.refused.count(Reason::BadHead);
+                    return self.respond(id, 400, &[JSON], br#"{"error":"bad_request"}"#, false, false);
+                };
+                head.path = path;
+            }
             return self.answer_plain(id, &head);
         }
         let Some(kind) = self.dialects.of_path(&head.path) else {

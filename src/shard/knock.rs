@@ -8,6 +8,8 @@
 //! The place is given back by whoever has the upgrade: this module until the dialect is told that the connection is
 //! open, the dialect from then on.
 
+use std::net::IpAddr;
+
 use super::{
     Shard, Stage,
     conn::{Due, Errand, Guest, Moving, State},
@@ -34,9 +36,8 @@ pub(super) struct Visit {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Takes in an upgrade that was read.
-    pub(super) fn on_knock(&mut self, id: ConnId, asked: Asked) {
-        let Some(peer) = self.conns.get(id).map(|conn| conn.ip) else { return };
+    /// Takes in an upgrade that was read, on a socket of `peer`.
+    pub(super) fn on_knock(&mut self, id: ConnId, peer: IpAddr, asked: Asked) {
         let ip = self.gate().client_of(peer, asked.forwarded_for.as_deref());
         match self.check(&ip, asked.knock) {
             Ok(knock) => self.let_wait(id, Visit { knock, ip }),

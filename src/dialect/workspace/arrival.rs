@@ -202,7 +202,7 @@ impl Workspace {
         }
     }
 
-    pub(super) fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+    pub(super) fn on_closed(&mut self, cx: &mut Cx<'_>, conn: ConnId, reason: Reason) {
         let Some(Seat { role, ip, workspace_id, standing }) = self.seats.take(conn) else { return };
         cx.policy.leave_workspace_place(&ip, role);
         let Standing::Member { scope, member, expiry } = standing else { return };
@@ -214,6 +214,9 @@ impl Workspace {
         let scope = self.scopes.get_mut(scope);
         let target = scope.as_ref().and_then(|scope| scope.runtime_target_id.clone());
         let (_, event) = events_of(&member);
+        if let Some(note) = fault_of(&member, &workspace_id, &ip, reason) {
+            cx.actions.push(Action::Note(note));
+        }
         let mut details = describe(&member, &workspace_id, target.as_deref(), &ip);
         match (&member, scope) {
             (Member::Daemon(_), Some(scope)) => {
@@ -238,6 +241,23 @@ fn events_of(member: &Member) -> (&'static str, &'static str) {
         Member::Client(_) => ("client_connected", "client_disconnected"),
         Member::Worker(_) => ("worker_connected", "worker_disconnected"),
     }
+}
+
+/// What the log says of a daemon or a client that broke the protocol.
+fn fault_of(member: &Member, workspace_id: &str, ip: &str, reason: Reason) -> Option<Box<Note>> {
+    let error = match reason {
+        Reason::ProtocolError => "invalid WebSocket frame",
+        Reason::BadUtf8 => "invalid UTF-8 in a text message",
+        Reason::MessageTooBig => "message over the limit",
+        _ => return None,
+    };
+    let (event, client_id) = match member {
+        Member::Daemon(_) => ("daemon_ws_error", None),
+        Member::Client(client) => ("client_ws_error", Some(client.client_id.clone())),
+        Member::Worker(_) => return None,
+    };
+    let (workspace_id, ip, error) = (Some(workspace_id.into()), Some(ip.into()), Some(error.into()));
+    Some(Note::warn(event, Details { workspace_id, client_id, ip, error, ..Details::default() }))
 }
 
 fn describe(member: &Member, workspace_id: &str, target: Option<&str>, ip: &str) -> Details {

@@ -301,7 +301,7 @@ impl Dialect for Workspace {
         match event {
             Event::Opened { conn, opening } => self.on_opened(cx, conn, opening),
             Event::Message { conn, bytes, .. } => self.on_message(cx, conn, bytes),
-            Event::Closed { conn, .. } => self.on_closed(cx, conn),
+            Event::Closed { conn, reason } => self.on_closed(cx, conn, reason),
             Event::Answer { conn, answer } => {
                 if let Err(fault) = self.on_answer(cx, conn, answer) {
                     self.blame(cx, conn, fault);

@@ -18,6 +18,7 @@ use crate::{
 on_both!(
     bytes_come_back_and_the_end_is_seen,
     a_stalled_reader_holds_heap_and_no_buffers,
+    shared_bytes_reach_everyone_and_are_held_once,
     a_send_of_which_nothing_is_taken_is_told,
     once_receives_at_most_what_was_asked,
     off_stops_and_says_so,
@@ -164,6 +165,49 @@ fn a_stalled_reader_holds_heap_and_no_buffers<D: Real>() {
 
 /// Messages that the kernel takes whole, until it takes nothing of the next: the last thing told must not be that
 /// all is sent. Where in a message the kernel's memory ends is its own affair, so many lengths are tried.
+fn shared_bytes_reach_everyone_and_are_held_once<D: Real>() {
+    const BYTES: usize = 8 << 20;
+    let (mut driver, address) = driver::<D>();
+    let clients: Vec<_> = (0..3).map(|_| connect(&mut driver, address)).collect();
+    let conns: Vec<ConnId> = clients.iter().map(|(_, conn)| *conn).collect();
+    for conn in &conns {
+        driver.send_bytes(*conn, b"<");
+    }
+    driver.send_shared(&conns, patterned(BYTES).into());
+    for conn in &conns {
+        driver.send_bytes(*conn, b">");
+    }
+    assert_eq!(driver.held_bytes(), BYTES + 2 * conns.len());
+    let ignore = |_: &mut D, _: &mut (), _| {};
+    let start = Instant::now();
+    until(&mut driver, &mut (), "the kernel's buffers to be full", ignore, |_, ()| {
+        start.elapsed() > Duration::from_millis(50)
+    });
+    assert!(conns.iter().all(|conn| driver.queued(*conn) > 0), "nobody has read");
+    assert!(driver.held_bytes() >= BYTES && driver.held_bytes() <= BYTES + 2 * conns.len());
+    let mut readers: Vec<_> = (clients.into_iter())
+        .map(|(mut client, _)| {
+            std::thread::spawn(move || {
+                let mut back = vec![0; BYTES + 2];
+                client.read_exact(&mut back).map(|()| (back, client))
+            })
+        })
+        .collect();
+    // One goes away with its share.
+    driver.close(conns[0], true);
+    until(&mut driver, &mut (), "the rest to be taken", ignore, |driver, ()| {
+        conns[1..].iter().all(|conn| driver.queued(*conn) == 0)
+    });
+    let expected = [b"<".as_slice(), &patterned(BYTES), b">"].concat();
+    for reader in readers.drain(1..) {
+        let (back, _client) = reader.join().unwrap().unwrap();
+        assert!(back == expected, "every byte, in order");
+    }
+    assert!(readers.remove(0).join().unwrap().is_err());
+    until(&mut driver, &mut (), "everything to be freed", ignore, |driver, ()| driver.held_bytes() == 0);
+    finish(driver);
+}
+
 fn a_send_of_which_nothing_is_taken_is_told<D: Real>() {
     let (mut driver, address) = driver::<D>();
     for len in [1, 64, 512, 1000, 1024, 4096, 16_384, 32_768, 65_536] {

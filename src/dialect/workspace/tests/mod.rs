@@ -7,5 +7,6 @@ mod net;
 mod random;
 mod routing;
 mod state;
+mod upgrading;
 mod viewing;
 mod working;

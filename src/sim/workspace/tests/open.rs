@@ -164,7 +164,8 @@ fn a_fan_out_reaches_every_subscriber_but_the_sender() {
         site.say(*peer, &frame(TEXT, subscribe));
         assert_eq!(site.hear_frames(*peer).0.len(), 1, "it is acknowledged");
     }
-    let presence = br#"{ "type":"viewport.session_viewer_presence/v1","channel":"agent-session:1","action":"joined","userId":"u"}"#;
+    let presence = br#"{ "type":"viewport.session_viewer_presence/v1","channel":"agent-session:1",
+        "action":"joined","userId":"u"}"#;
     site.say(subscribers[0], &frame(TEXT, presence));
     assert_eq!(site.hear_frames(subscribers[0]), (vec![], false));
     for peer in &subscribers[1..] {
