@@ -21,13 +21,13 @@ use crate::{
     admin::{About, Access, Fleet, Ready, Snapshot},
     admission::{AllowList, SharedPolicy, TrustedProxies, WorkspaceGateSettings},
     config::{Config, RelayMode},
-    control::Control,
+    control::{Control, Correspondence, Desk, Duties, Line},
     dialect::{
         Dialects, Kind, Place,
         kick::Target,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
-        workspace::{Workspace, WorkspaceConfig},
+        workspace::{Answer, Workspace, WorkspaceConfig},
     },
     driver::{
         self, Chosen, Clock, Driver, EpollDriver, Kind as DriverKind, PoolOptions, Private, Setup,
@@ -36,10 +36,11 @@ use crate::{
         post::{EndNumbers, Offices, Wakers},
         process::{self, Signal, Signals},
     },
+    id::ConnId,
     limits::GATHER_TIMEOUT,
     logs::Ring,
     shard::{
-        Shard, Shared,
+        Platform, Shard, Shared,
         mail::Mail,
         shared::{Operator, Settings},
     },
@@ -62,12 +63,14 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
         .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
     let room = descriptors_of_a_shard(descriptors, shards);
+    let platform = platform(config)?;
     let mut shared = Shared::new(settings(config, &pair, room), policy, shards, clock.at());
     shared.operator = Operator {
         access: Access::new(config.admin_http, config.admin_token.as_ref()),
         site: announce::site(config, &addresses)?,
         logs: ring,
     };
+    shared.platform = platform.as_ref().map(|(line, _)| Box::new(line.clone()) as Box<dyn Platform>);
     let shared = Arc::new(shared);
     let offices =
         Offices::new(usize::from(shards)).map_err(|error| format!("socket pairs between shards: {error}"))?;
@@ -77,7 +80,7 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
     let seeds = Seeds { hash_key: random_bytes()?, generator: random_bytes()? };
     let threads = start_shards(config, &chosen, &sites, &relay, &offices, &seeds)?;
     drop(claims);
-    let (control, admin) = start_control(config, &chosen, &relay)?;
+    let (control, admin) = start_control(config, platform, &chosen, &relay)?;
     if config.serves(Kind::Workspace) {
         announce::workspace(config, &addresses, &relay.shared.operator.site);
     }
@@ -212,19 +215,43 @@ impl Fleet for Relay {
     }
 }
 
+impl Correspondence for Relay {
+    fn deliver(&self, shard: u16, conn: ConnId, answer: Answer) {
+        self.post(shard, Mail::Answer { conn, answer });
+    }
+}
+
+/// The line and the desk for questions to the platform, where a dialect has any.
+fn platform(config: &Config) -> Result<Option<(Line, Desk)>, String> {
+    if !config.serves(Kind::Workspace) {
+        return Ok(None);
+    }
+    let desk = Desk::new(config.platform(config.workspace().frame_bytes_max))
+        .map_err(|error| format!("TLS towards the platform: {error}"))?;
+    Ok(Some((Line::default(), desk)))
+}
+
 /// Starts the control thread where there is something for it to do.
 fn start_control(
     config: &Config,
+    platform: Option<(Line, Desk)>,
     chosen: &Chosen,
     relay: &Relay,
 ) -> Result<(Option<Control>, Option<SocketAddr>), String> {
-    let Some(address) = config.admin_listen else { return Ok((None, None)) };
-    let failed = |error: io::Error| format!("admin-listen {address}: {error}");
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let about = About { version: env!("CARGO_PKG_VERSION"), driver: chosen.kind.name() };
-    let control = Control::start(listener, about, relay.clone()).map_err(failed)?;
-    Ok((Some(control), Some(bound)))
+    let mut duties = Duties { admin: None, platform };
+    let mut bound = None;
+    if let Some(address) = config.admin_listen {
+        let failed = |error: io::Error| format!("admin-listen {address}: {error}");
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        bound = Some(listener.local_addr().map_err(failed)?);
+        let about = About { version: env!("CARGO_PKG_VERSION"), driver: chosen.kind.name() };
+        duties.admin = Some((listener, about));
+    }
+    if duties.admin.is_none() && duties.platform.is_none() {
+        return Ok((None, None));
+    }
+    let control = Control::start(duties, relay.clone());
+    Ok((Some(control.map_err(|error| format!("control thread: {error}"))?), bound))
 }
 
 struct Seeds {
@@ -514,7 +541,7 @@ fn workspace_gate(config: &Config) -> WorkspaceGateSettings {
         connections_per_ip_max: config.workspace_max_connections_per_ip as usize,
         trusted_proxies: TrustedProxies::parse(&config.workspace_trusted_proxies),
         query_tokens: config.relay_mode() == RelayMode::Dev,
-        ..WorkspaceGateSettings::default()
+        admission_timeout: config.platform_admission_timeout,
     }
 }
 

@@ -6,12 +6,14 @@
 //! name or reads a file on its own.
 //!
 //! Reading order: `options` (the table), `kinds` (how values are written), `settings` (which source wins),
-//! `workspace` (what the workspace dialect makes of its own), `render` (help, print-out, documentation).
+//! `workspace` and `refusals` (what the workspace dialect makes of its own), `render` (help, print-out, documentation).
 
 mod ecmascript;
 mod error;
 mod kinds;
 mod options;
+mod platform;
+mod refusals;
 mod render;
 mod settings;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use std::{
 
 pub use error::{ConfigError, Source};
 pub use options::Config;
+pub use platform::AuthMode;
 pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 
 use crate::{
@@ -139,6 +142,7 @@ impl Config {
         settle_listen(&rows, &mut settings)?;
         let config = Config::read(&settings)?;
         config.check(&settings, &read_file)?;
+        config.check_platform(&settings)?;
         config.check_workspace(&settings, environment.get("HOME"), &read_file)?;
         Ok(match task {
             "doctor" => Outcome::Doctor { config: Box::new(config), json: matches.get_flag("json") },

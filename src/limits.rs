@@ -54,9 +54,21 @@ pub const TURN_BUDGET: usize = 1024;
 /// Beyond the time that the platform has for its answer: how long an upgrade waits until the relay gives up by itself.
 /// Time for the move to its workspace's shard, and for the control thread's own deadline to be the one that counts.
 pub const ADMISSION_GRACE: Duration = Duration::from_secs(5);
+/// Upgrades of the relay that wait for the platform; one more is not admitted. A question is a few KiB, so that this is
+/// some 16 MiB, and at the pace below it is more than a platform answers within any deadline.
+pub const ADMISSIONS_OPEN_MAX: usize = 4096;
+/// Admissions asked at once; the others wait their turn, within their own deadline. Bounds the connections to the
+/// platform, and with `RELAY_ADMISSION_MAX_RESPONSE_BYTES` the memory for its answers.
+pub const ADMISSIONS_AT_ONCE: usize = 256;
+/// Workers' requests that are on their way to the platform, each with a body of up to a frame and an answer of as much;
+/// one more fails.
+pub const FORWARDS_OPEN_MAX: usize = 256;
+/// How long a worker's request may take; workers give up then (workspace.md section 26, O30).
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;
 
+const _: () = assert!(ADMISSIONS_AT_ONCE <= ADMISSIONS_OPEN_MAX);
 // A control message must fit the smallest receive buffer several times over, or assembling would be the rule.
 const _: () = assert!(CONTROL_MESSAGE_BYTES_MAX * 4 <= HEAD_BYTES_MAX);
 // A head of the largest size fits the back-pressure cap, so that keep-alive never needs a queue of its own.

@@ -26,16 +26,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admission", &["dialect", "limits", "reason", "time"]),
     ("driver", &["id", "limits", "tables", "time"]),
     ("logs", &["config", "time"]),
-    ("config", &["dialect", "driver", "limits", "logs", "pacing", "secret"]),
+    ("config", &["control", "dialect", "driver", "limits", "logs", "pacing", "secret"]),
     ("admin", &["dialect", "driver", "limits", "reason", "secret"]),
-    ("control", &["admin", "limits"]),
+    ("control", &["admin", "admission", "dialect", "id", "limits", "secret", "shard::Platform", "time"]),
     (
         "shard",
         &[
             "admin",
             "admission",
             "config",
-            "control",
             "dialect",
             "driver",
             "id",

@@ -222,6 +222,11 @@ const METRICS: &[Metric] = &[
         "Times that a message had to wait because the budget for incomplete messages was used up.",
         |lines, shard| lines.add(shard.message_budget_waits),
     ),
+    counter(
+        "longsplice_platform_questions_refused_total",
+        "Questions to the platform that were not asked because too many were open.",
+        |lines, shard| lines.add(shard.questions_refused),
+    ),
     gauge("longsplice_pair_sessions", "Pairing sessions.", |lines, shard| lines.add(shard.pair.sessions)),
     counter(
         "longsplice_pair_sessions_total",

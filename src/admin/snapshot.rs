@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub reserved_bytes: u64,
     /// Times that a message had to wait because the shard's message budget was used up.
     pub message_budget_waits: u64,
+    /// Questions to the platform that were not asked because too many were open.
+    pub questions_refused: u64,
     /// The pair dialect's sessions and messages.
     pub pair: pair::Counters,
     /// The workspace dialect's own metrics.

@@ -11,15 +11,18 @@ use std::{
     time::Duration,
 };
 
+use url::Url;
+
 use super::{
-    Backplane, ConfigError, LogFormat, RelayMode, StatsAccess, TlsChoice, TlsTermination,
+    AuthMode, Backplane, ConfigError, LogFormat, RelayMode, StatsAccess, TlsChoice, TlsTermination,
     kinds::{
         AddressOrOff, Addresses, AutoOr, AutoSwitch, Bytes, DialectNames, File, Hosts, Kind, LogFilter,
         OptionalText, Origin, Origins, SecretText, Span, Switch, Text, WebSocketUrl, one_of, whole,
     },
+    platform::HttpUrl,
     settings::{Env, Row, Settings},
 };
-use crate::{dialect, driver, limits::SHARDS_MAX, logs, secret::Secret};
+use crate::{control::Verify, dialect, driver, limits::SHARDS_MAX, logs, secret::Secret};
 
 macro_rules! options {
     ($( $group:literal { $(
@@ -386,6 +389,50 @@ options! {
         workspace_daemon_keys: u32 = "10000", whole(1, KEYS_MAX),
             flag "workspace-daemon-keys", env &[&[Env::number("RELAY_DAEMON_RATE_LIMITER_MAX_KEYS", KEYS_MAX)]];
     }
+    "Platform" {
+        /// The platform that says who may connect to workspaces; only its origin counts. Empty: that of
+        /// `platform-validate-url`, else https://api.getviewport.com.
+        platform_url: Option<Url> = "", HttpUrl,
+            flag "platform-url", env &[&[Env::named("SERVER_URL")]];
+        /// The URL to ask about every upgrade. Empty: /api/runtime/internal/relay/validate at the platform.
+        platform_validate_url: Option<Url> = "", HttpUrl,
+            flag "platform-validate-url", env &[&[Env::named("RELAY_VALIDATE_URL")]];
+        /// What this relay shows to the platform in the header x-relay-internal-key. Empty: nothing.
+        platform_internal_key: Option<Secret> = "", SecretText,
+            flag "platform-internal-key", env &[&[Env::named("RELAY_INTERNAL_KEY")]];
+        /// How long the platform may take to say whether a connection may come in, from the question to the end of
+        /// the answer. Later is no.
+        platform_admission_timeout: Duration = "2s", span_ms(1, DAY_MS),
+            flag "platform-admission-timeout", env &[&[Env::millis("RELAY_ADMISSION_TIMEOUT_MS", DAY_MS)]];
+        /// The longest such answer.
+        platform_admission_max_response_bytes: usize = "256KiB", RESPONSE,
+            flag "platform-admission-max-response-bytes",
+            env &[&[Env::number("RELAY_ADMISSION_MAX_RESPONSE_BYTES", RESPONSE.max as u64)]];
+        /// Whether the platform has to prove who it is: 1 and 0 say so; auto: unless its host is localhost or ends
+        /// in .test.
+        platform_tls_verify: Verify = "auto", one_of(),
+            flag "platform-tls-verify", env &[&[Env::words("RELAY_SERVER_TLS_VERIFY", &["auto", "0", "1"])]];
+        /// The authorities (PEM) that may vouch for the platform. Empty: those that this machine trusts.
+        platform_ca_cert_path: Option<PathBuf> = "", File,
+            flag "platform-ca-cert-path", env &[&[Env::named("RELAY_SERVER_CA_CERT_PATH")]];
+        /// Show the platform a client certificate. On by itself where both its files are named.
+        platform_mtls: bool = "false", Switch,
+            flag "platform-mtls", env &[&[Env::boolish("RELAY_SERVER_MTLS")]];
+        /// The client certificate (PEM), with those between it and its authority.
+        platform_client_cert_path: Option<PathBuf> = "", File,
+            flag "platform-client-cert-path", env &[&[Env::named("RELAY_SERVER_CLIENT_CERT_PATH")]];
+        /// The private key (PEM) of the client certificate.
+        platform_client_key_path: Option<PathBuf> = "", File,
+            flag "platform-client-key-path", env &[&[Env::named("RELAY_SERVER_CLIENT_KEY_PATH")]];
+        /// What that key is encrypted with. Empty: it is not.
+        platform_client_key_passphrase: Option<Secret> = "", SecretText,
+            flag "platform-client-key-passphrase", env &[&[Env::named("RELAY_SERVER_CLIENT_KEY_PASSPHRASE")]];
+        /// How the platform knows this relay: by its client certificate, or by the internal key in a network of their
+        /// own. Decides what prod mode refuses to start without.
+        platform_auth_mode: AuthMode = "mtls", one_of(),
+            flag "platform-auth-mode",
+            env &[&[Env::words("RELAY_SERVER_AUTH_MODE", &["mtls", "private_network_shared_secret"])]];
+    }
 }
 
 /// Fixes the type of a kind's values, so that the rows need not repeat it.
@@ -406,6 +453,7 @@ const COUNT_MAX: u64 = 1_000_000_000;
 const KEYS_MAX: u64 = 10_000_000;
 const FRAME: Bytes = Bytes { min: 1, max: 64 << 20, zero: None, power_of_two: false };
 const PENDING: Bytes = Bytes { min: 1, max: 1 << 30, zero: None, power_of_two: false };
+const RESPONSE: Bytes = Bytes { min: 1, max: 64 << 20, zero: None, power_of_two: false };
 const SOCKET_BUFFER: Bytes = Bytes {
     min: 4 << 10,
     max: 1 << 30,

@@ -8,6 +8,7 @@ use crate::{
     secret::Secret,
 };
 
+mod platform;
 mod workspace;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -84,7 +85,9 @@ fn every_environment_name_reaches_its_option_and_follows_the_naming_rule() {
             let text = match name {
                 // Milliseconds where the option takes any unit.
                 _ if name.ends_with("_MS") => "1500",
-                "RELAY_MAX_FRAME_BYTES" | "RELAY_MAX_PENDING_BYTES" => "131072",
+                "RELAY_MAX_FRAME_BYTES"
+                | "RELAY_MAX_PENDING_BYTES"
+                | "RELAY_ADMISSION_MAX_RESPONSE_BYTES" => "131072",
                 _ => sample(row.flag).0,
             };
             let variables = [(name, text)];
@@ -219,6 +222,17 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         | "workspace-idle-timeout"
         | "workspace-empty-ttl"
         | "workspace-cleanup-interval" => ("1500ms", r#""1500ms""#),
+        "platform-url" => ("https://platform.example:8443/x", r#""https://platform.example:8443/x""#),
+        "platform-validate-url" => ("http://10.0.0.1/v", r#""http://10.0.0.1/v""#),
+        "platform-internal-key" | "platform-client-key-passphrase" => ("secret", "not shown"),
+        "platform-admission-timeout" => ("1500ms", r#""1500ms""#),
+        "platform-admission-max-response-bytes" => ("128KiB", r#""128KiB""#),
+        "platform-tls-verify" => ("1", r#""1""#),
+        "platform-ca-cert-path" | "platform-client-cert-path" | "platform-client-key-path" => {
+            ("/nowhere.pem", r#""/nowhere.pem""#)
+        }
+        "platform-mtls" => ("on", "true"),
+        "platform-auth-mode" => ("private_network_shared_secret", r#""private_network_shared_secret""#),
         _ if option.starts_with("workspace-") => ("7", "7"),
         other => panic!("give {other} a sample"),
     }

@@ -16,6 +16,7 @@ impl<D: Driver> Shard<D> {
             None => Some(ask),
         };
         if let Some(ask) = refused {
+            self.counters.questions_refused += 1;
             self.on_answer(conn, ask.unanswered("too many questions to the platform are open"));
         }
     }

@@ -7,7 +7,8 @@
 //! seed is the same [`run`], step for step. It never opens a socket, reads a clock or starts a thread.
 //!
 //! Reading order: [`run`] (what has to hold), [`truth`] (how it is known), [`leg`] (an end of a link),
-//! [`driver`] and [`network`] (what may go wrong).
+//! [`driver`] and [`network`] (what may go wrong). Apart from runs, [`feed`] cuts a client's bytes as a shard would, and
+//! [`targets`] is what the fuzzers run.
 
 pub mod client;
 mod collect;
@@ -16,6 +17,7 @@ mod dial_back;
 pub mod dice;
 pub mod driver;
 pub mod faults;
+pub mod feed;
 pub mod host;
 pub mod leg;
 pub mod manners;
@@ -29,6 +31,7 @@ mod scenarios;
 pub mod settings;
 pub mod stranger;
 mod stream;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 pub mod truth;

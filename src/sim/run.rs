@@ -100,7 +100,11 @@ pub struct Run {
 impl Run {
     /// The run of a seed. `trace` prints what happens.
     pub fn new(seed: u64, trace: bool) -> Run {
-        let mut dice = Dice::new(seed);
+        Run::of(Dice::new(seed), trace)
+    }
+
+    /// The run that `dice` decide.
+    pub fn of(mut dice: Dice, trace: bool) -> Run {
         let mut faults = Faults::draw(&mut dice);
         let mut terrain = Terrain::draw(&mut dice);
         let manners = Manners::draw(&mut dice);

@@ -7,8 +7,8 @@ const PATIENCE_MS = 60_000;
 
 export class Socket {
   /** Connects; the options are those of `ws`. */
-  static async open(url, options = {}) {
-    const socket = new Socket(new WebSocket(url, options));
+  static async open(url, options = {}, protocols = []) {
+    const socket = new Socket(new WebSocket(url, protocols, options));
     await socket.next('open');
     return socket;
   }

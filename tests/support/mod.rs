@@ -19,10 +19,12 @@ pub mod metrics;
 pub mod node;
 pub mod pair;
 pub mod peer;
+pub mod platform;
 pub mod process;
 pub mod raw;
 pub mod relay;
 pub mod wire;
+pub mod workspace;
 
 use std::{
     thread,

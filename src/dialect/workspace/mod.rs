@@ -15,6 +15,7 @@
 
 mod arrival;
 mod ask;
+pub mod claims;
 mod client;
 mod daemon;
 mod events;
@@ -32,6 +33,7 @@ mod tables;
 mod tests;
 mod ticket;
 mod upgrade;
+mod verdict;
 mod worker;
 
 use std::{borrow::Cow, time::Duration};
@@ -45,6 +47,7 @@ pub use self::{
     stats::{Counters, Metric},
     ticket::{Claims, Profile, Request, Role, Scope, Ticket},
     upgrade::{Asked, Flaw, Knock, Refusal},
+    verdict::verdict,
 };
 use self::{
     limiters::Limiters,

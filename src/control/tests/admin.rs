@@ -1,4 +1,4 @@
-//! Tests of the control thread and its admin server over real sockets, with a made-up fleet.
+//! Tests of the admin server, with a made-up fleet.
 
 use std::{
     io::{Read, Write},
@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use super::*;
 use crate::{
-    admin::{Ready, Snapshot},
-    dialect::kick::Target,
+    admin::{About, Fleet, Ready, Snapshot},
+    control::{Control, Correspondence, Duties},
+    dialect::{kick::Target, workspace::Answer},
+    id::ConnId,
 };
 
 /// Two shards; the second answers as long as it is not stalled.
@@ -45,11 +46,18 @@ impl Fleet for Fake {
     }
 }
 
+impl Correspondence for Fake {
+    fn deliver(&self, _: u16, _: ConnId, _: Answer) {
+        unreachable!("nobody asks the platform")
+    }
+}
+
 fn start(fleet: &Fake) -> (Control, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let about = About { version: "0.0.0", driver: "epoll" };
-    (Control::start(listener, about, fleet.clone()).expect("a thread"), address)
+    let duties = Duties { admin: Some((listener, about)), platform: None };
+    (Control::start(duties, fleet.clone()).expect("a thread"), address)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {

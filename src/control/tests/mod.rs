@@ -1,0 +1,10 @@
+//! Tests of the control thread over real sockets.
+
+mod admin;
+mod certificates;
+mod forwarding;
+mod lines;
+mod rig;
+mod server;
+mod tls;
+mod validating;
