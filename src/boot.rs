@@ -45,6 +45,7 @@ use crate::{
         shared::{Operator, Settings},
     },
     systemd::Manager,
+    time::Now,
 };
 use claim::Sites;
 
@@ -218,6 +219,10 @@ impl Fleet for Relay {
 impl Correspondence for Relay {
     fn deliver(&self, shard: u16, conn: ConnId, answer: Answer) {
         self.post(shard, Mail::Answer { conn, answer });
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
     }
 }
 

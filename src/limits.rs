@@ -20,6 +20,11 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a close handshake may take, and how long a lingering HTTP connection is read after its last
 /// response.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a close handshake that the relay began may take in the workspace dialect (workspace.md section 16).
+pub const WORKSPACE_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Above what may wait for a connection whose senders are not held up: what may wait besides while the kernel has
+/// refused nothing of it, because a turn can bring more than it has been offered.
+pub const UNOFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long an upgraded socket may go without taking a role.
 pub const ROLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending links (dial-backs) of one control socket (link.md section 5).
@@ -51,9 +56,6 @@ pub const MAIL_WAITING_MAX: usize = 1 << 16;
 /// Completions and mails handled in one turn before the driver submits again, so that sends leave and timers
 /// fire.
 pub const TURN_BUDGET: usize = 1024;
-/// Beyond the time that the platform has for its answer: how long an upgrade waits until the relay gives up by itself.
-/// Time for the move to its workspace's shard, and for the control thread's own deadline to be the one that counts.
-pub const ADMISSION_GRACE: Duration = Duration::from_secs(5);
 /// Upgrades of the relay that wait for the platform; one more is not admitted. A question is a few KiB, so that this is
 /// some 16 MiB, and at the pace below it is more than a platform answers within any deadline.
 pub const ADMISSIONS_OPEN_MAX: usize = 4096;
@@ -65,6 +67,16 @@ pub const ADMISSIONS_AT_ONCE: usize = 256;
 pub const FORWARDS_OPEN_MAX: usize = 256;
 /// How long a worker's request may take; workers give up then (workspace.md section 26, O30).
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Keys in the platform's list; a longer one is not taken (workspace.md section 4.6).
+pub const JWKS_KEYS_MAX: usize = 64;
+/// How long the platform's keys are used before they are asked for again (workspace.md section 4.6).
+pub const JWKS_FRESH: Duration = Duration::from_secs(300);
+/// The platform is not asked for its keys more often than this, so that tokens of unknown keys, which anyone can make,
+/// cannot hammer it.
+pub const JWKS_PAUSE: Duration = Duration::from_secs(10);
+/// Beyond the time that the platform has for its answer: how long an upgrade waits until the relay gives up by itself.
+/// Time for the move to its workspace's shard, and for the control thread's own deadline to be the one that counts.
+pub const ADMISSION_GRACE: Duration = Duration::from_secs(5);
 /// Shards of one relay: ids carry 10 bits (DESIGN).
 pub const SHARDS_MAX: usize = 1024;
 

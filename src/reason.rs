@@ -314,6 +314,15 @@ impl Reason {
         }
     }
 
+    /// The same for a peer of the workspace dialect, whose contract has some texts of its own (workspace.md section 16).
+    pub fn workspace_close_text(self) -> &'static str {
+        match self {
+            Self::Draining => "relay shutting down",
+            Self::ProtocolError | Self::BadUtf8 | Self::MessageTooBig => "",
+            other => other.close_text(),
+        }
+    }
+
     /// The label of the metric that counts it. Never changes: dashboards depend on it.
     pub fn label(self) -> &'static str {
         match self {

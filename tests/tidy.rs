@@ -95,6 +95,8 @@ const BANNED: &[(&str, &str)] = &[
     ("unimplemented!", "finish it"),
     ("dbg!", "log a decision with `tracing`, or nothing"),
     ("println!", "log with `tracing`; only `main` and the simulator's trace write to standard output"),
+    // Where layers have filters of their own, a question without an event spoils the thread's next event.
+    ("tracing::enabled!", "log: fields are only made where somebody wants the line"),
     ("panic!(\"not", "state the invariant with `unreachable!` or `expect`"),
 ];
 

@@ -1,4 +1,4 @@
-//! Who may do what: register signatures, allow-lists, per-IP budgets.
+//! Who may do what: register signatures, allow-lists, per-IP budgets, the platform's tokens.
 //!
 //! [`SharedPolicy`] is the one thing of the control plane that all shards share. It is asked once per
 //! `register`, `resolve`, unknown `accept` and new pairing session, never per relayed byte, so plain locks do.
@@ -6,8 +6,11 @@
 pub mod allow_list;
 mod connections;
 pub mod ip_table;
+pub mod jwks;
 pub mod register;
 mod session_places;
+#[cfg(test)]
+pub mod tests;
 mod trusted_proxies;
 mod workspace_gate;
 

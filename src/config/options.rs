@@ -22,7 +22,13 @@ use super::{
     platform::HttpUrl,
     settings::{Env, Row, Settings},
 };
-use crate::{control::Verify, dialect, driver, limits::SHARDS_MAX, logs, secret::Secret};
+use crate::{
+    control::{LocalCheck, Verify},
+    dialect, driver,
+    limits::SHARDS_MAX,
+    logs,
+    secret::Secret,
+};
 
 macro_rules! options {
     ($( $group:literal { $(
@@ -397,6 +403,14 @@ options! {
         /// The URL to ask about every upgrade. Empty: /api/runtime/internal/relay/validate at the platform.
         platform_validate_url: Option<Url> = "", HttpUrl,
             flag "platform-validate-url", env &[&[Env::named("RELAY_VALIDATE_URL")]];
+        /// The platform's signing keys, for `workspace-local-check`; without that they are not fetched. Empty:
+        /// /api/.well-known/jwks.json at the platform.
+        platform_jwks_url: Option<Url> = "", HttpUrl,
+            flag "platform-jwks-url", env &[&[Env::named("RELAY_JWKS_URL")]];
+        /// Check tokens against the platform's keys. also: before the platform is asked. only: instead, so that it
+        /// cannot take a token back before it expires. Both refuse tokens that are not signed with RS256.
+        workspace_local_check: LocalCheck = "off", one_of(),
+            flag "workspace-local-check", env &[&[Env::named("LONGSPLICE_WORKSPACE_LOCAL_CHECK")]];
         /// What this relay shows to the platform in the header x-relay-internal-key. Empty: nothing.
         platform_internal_key: Option<Secret> = "", SecretText,
             flag "platform-internal-key", env &[&[Env::named("RELAY_INTERNAL_KEY")]];

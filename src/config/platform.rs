@@ -8,7 +8,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    control::{IdentityFiles, PlatformConfig, TlsConfig, Verify},
+    control::{IdentityFiles, LocalCheck, PlatformConfig, TlsConfig, Verify},
     dialect::Kind as Dialect,
     limits::FORWARD_TIMEOUT,
     secret::Secret,
@@ -31,6 +31,11 @@ impl Words for AuthMode {
 impl Words for Verify {
     const WORDS: &'static [(&'static str, Verify)] =
         &[("auto", Verify::Auto), ("0", Verify::Off), ("1", Verify::On)];
+}
+
+impl Words for LocalCheck {
+    const WORDS: &'static [(&'static str, LocalCheck)] =
+        &[("off", LocalCheck::Off), ("also", LocalCheck::Also), ("only", LocalCheck::Only)];
 }
 
 /// The URL of an HTTP server; empty is none.
@@ -86,6 +91,8 @@ impl Config {
         };
         PlatformConfig {
             validate_url: self.platform_validate_url.clone().unwrap_or_else(|| at(VALIDATE_PATH)),
+            jwks_url: self.platform_jwks_url.clone().unwrap_or_else(|| at(JWKS_PATH)),
+            local_check: self.workspace_local_check,
             internal_key: self.platform_internal_key.clone(),
             admission_timeout: self.platform_admission_timeout,
             admission_bytes_max: self.platform_admission_max_response_bytes,
@@ -128,5 +135,6 @@ fn fixed(url: &str) -> Url {
 
 const PUBLIC_PLATFORM: &str = "https://api.getviewport.com";
 const VALIDATE_PATH: &str = "/api/runtime/internal/relay/validate";
+const JWKS_PATH: &str = "/api/.well-known/jwks.json";
 /// What of a frame is around a worker's answer: the message's own members.
 const FRAME_SPARE: usize = 4096;

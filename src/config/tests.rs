@@ -224,6 +224,8 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         | "workspace-cleanup-interval" => ("1500ms", r#""1500ms""#),
         "platform-url" => ("https://platform.example:8443/x", r#""https://platform.example:8443/x""#),
         "platform-validate-url" => ("http://10.0.0.1/v", r#""http://10.0.0.1/v""#),
+        "platform-jwks-url" => ("http://10.0.0.1/keys", r#""http://10.0.0.1/keys""#),
+        "workspace-local-check" => ("also", r#""also""#),
         "platform-internal-key" | "platform-client-key-passphrase" => ("secret", "not shown"),
         "platform-admission-timeout" => ("1500ms", r#""1500ms""#),
         "platform-admission-max-response-bytes" => ("128KiB", r#""128KiB""#),

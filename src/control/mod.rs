@@ -5,10 +5,11 @@
 //! when told and that what it does never delays a shard. It never sees a relayed byte.
 //!
 //! Reading order: `line` (how questions come), `desk` (who answers them), `validate` and `forward` (the two kinds),
-//! `outbound` and `tls` (how the platform is spoken to).
+//! `keys` (tokens checked here), `outbound` and `tls` (how the platform is spoken to).
 
 mod desk;
 mod forward;
+mod keys;
 mod line;
 mod outbound;
 mod tls;
@@ -24,6 +25,7 @@ use tokio::{
 
 pub use self::{
     desk::{Correspondence, Desk, PlatformConfig},
+    keys::LocalCheck,
     line::Line,
     tls::{IdentityFiles, TlsConfig, Verify},
 };

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 
 pub use self::{
-    manners::Manners,
+    manners::{Backlog, Liveness, Manners},
     place::{Place, TableHasher},
 };
 use crate::{

@@ -53,6 +53,8 @@ mod write;
 
 use std::{io, net::SocketAddr, ops::Range, time::Duration};
 
+use bytes::Bytes;
+
 pub use self::{
     buffers::PoolOptions,
     choose::{Choice, ChooseError, Chosen, Kind, choose},
@@ -333,6 +335,10 @@ pub trait Driver {
 
     /// Queues `bytes` from `start` on for sending, where they lie.
     fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize);
+
+    /// Queues the same bytes for sending on several connections. They are not copied: whoever sends last frees them, and
+    /// they count as held once, from now on.
+    fn send_shared(&mut self, conns: &[ConnId], bytes: Bytes);
 
     /// Moves up to `bytes_max` bytes from the connection, which must not be read at the time, into a pipe.
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn;

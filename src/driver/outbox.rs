@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{Chunk, Pipe, buffers::Pool, pipes::Pipes};
 
 /// Emptied outboxes kept for reuse: about what is queued in one turn of a busy shard.
@@ -25,6 +27,8 @@ enum Piece {
     Buffer { buffer: u32, start: usize, len: usize },
     /// The bytes from `start` on.
     Heap { bytes: Vec<u8>, start: usize },
+    /// The bytes from `start` on, of which others have their share.
+    Shared { bytes: Bytes, start: usize },
     /// What a pipe holds.
     Pipe { pipe: u32 },
 }
@@ -78,7 +82,7 @@ impl Outbox {
                 debug_assert!(memory.pipes.held(*pipe) > 0);
                 Front::Pipe(*pipe)
             }
-            Piece::Buffer { .. } | Piece::Heap { .. } => Front::Bytes,
+            Piece::Buffer { .. } | Piece::Heap { .. } | Piece::Shared { .. } => Front::Bytes,
         })
     }
 
@@ -97,6 +101,7 @@ impl Outbox {
         self.pieces.iter().map_while(move |piece| match piece {
             Piece::Buffer { buffer, start, len } => Some(memory.pool.part(*buffer, *start, *len)),
             Piece::Heap { bytes, start } => Some(&bytes[*start..]),
+            Piece::Shared { bytes, start } => Some(&bytes[*start..]),
             Piece::Pipe { .. } => None,
         })
     }
@@ -197,6 +202,20 @@ impl Memory {
         outbox.pieces.push_back(Piece::Heap { bytes, start });
     }
 
+    /// Queues a share of `bytes`. Whoever shares them out counts them, by [`Memory::count_shared`].
+    pub(super) fn push_shared(&mut self, outbox: &mut Outbox, bytes: Bytes) {
+        debug_assert!(!bytes.is_empty());
+        outbox.bytes += bytes.len();
+        outbox.pieces.push_back(Piece::Shared { bytes, start: 0 });
+    }
+
+    /// Counts what was shared out, once, if anyone has it. The last share that is freed takes it back.
+    pub(super) fn count_shared(&mut self, bytes: Bytes) {
+        if !bytes.is_unique() {
+            self.held_bytes += bytes.len();
+        }
+    }
+
     /// Queues a copy of part of a lent buffer, which stays lent.
     pub(super) fn push_copy_of(&mut self, outbox: &mut Outbox, buffer: u32, start: usize, len: usize) {
         outbox.bytes += len;
@@ -230,6 +249,14 @@ impl Memory {
                     *start += taken;
                     self.held_bytes -= taken;
                     if *start < heap.len() {
+                        return;
+                    }
+                    taken
+                }
+                Piece::Shared { bytes: shared, start } => {
+                    let taken = bytes.min(shared.len() - *start);
+                    *start += taken;
+                    if *start < shared.len() {
                         return;
                     }
                     taken
@@ -288,6 +315,11 @@ impl Memory {
         match piece {
             Piece::Buffer { buffer, .. } => self.pool.give_back(buffer),
             Piece::Heap { bytes, .. } => self.keep_heap(bytes),
+            Piece::Shared { bytes, .. } => {
+                if bytes.is_unique() {
+                    self.held_bytes -= bytes.len();
+                }
+            }
             Piece::Pipe { pipe } => self.pipes.give_back(pipe),
         }
     }
@@ -356,6 +388,33 @@ mod tests {
         memory.advance(&mut outbox, 5);
         memory.clear(&mut outbox);
         assert_eq!((outbox.bytes(), memory.held_bytes(), outbox.is_empty()), (0, 0, true));
+    }
+
+    #[test]
+    fn shared_bytes_count_once_and_until_the_last_share_is_gone() {
+        let mut memory = memory();
+        let mut outboxes = [Outbox::default(), Outbox::default(), Outbox::default()];
+        let bytes = Bytes::from(b"shared".to_vec());
+        for outbox in &mut outboxes {
+            memory.push_copy(outbox, b"1");
+            memory.push_shared(outbox, bytes.clone());
+            memory.push_copy(outbox, b"2");
+        }
+        memory.count_shared(bytes);
+        assert_eq!(memory.held_bytes(), 6 + 3 * 2);
+        let [first, second, third] = &mut outboxes;
+        assert_eq!((first.bytes(), queued(first, &memory)), (8, b"1shared2".to_vec()));
+        memory.advance(first, 4);
+        memory.hold(first);
+        assert_eq!(queued(first, &memory), b"red2");
+        memory.advance(first, 4);
+        memory.clear(second);
+        assert_eq!(memory.held_bytes(), 6 + 2, "the third has its share still");
+        memory.advance(third, 8);
+        assert_eq!(memory.held_bytes(), 0);
+
+        memory.count_shared(Bytes::from(b"nobody has it".to_vec()));
+        assert_eq!(memory.held_bytes(), 0);
     }
 
     #[test]

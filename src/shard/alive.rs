@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Shard, conn::Due, gather, home};
+use super::{Shard, conn::Due, gather, home, notes};
 use crate::{
+    dialect::{
+        Kind, Liveness,
+        workspace::{Details, Metric, Note},
+    },
     driver::Driver,
     id::ConnId,
     proto::ws::{Control, outbound},
@@ -85,13 +89,44 @@ impl<D: Driver> Shard<D> {
             return;
         }
         if self.now.at >= conn.ping_at {
-            if self.is_unanswered(id) {
-                self.finish(id, Reason::PingTimeout, true);
-                return;
+            if let Some(reason) = self.is_gone(id) {
+                return self.drop_gone(id, reason);
             }
             self.ping(id);
         }
         self.arm_alive(id);
+    }
+
+    /// Why the peer of a connection that is to be pinged is taken for gone, if it is.
+    fn is_gone(&mut self, id: ConnId) -> Option<Reason> {
+        let conn = self.conns.get(id)?;
+        let manners = self.shared.settings.manners(conn.kind);
+        let Liveness::Within { pong, idle } = manners.liveness else {
+            return self.is_unanswered(id).then_some(Reason::PingTimeout);
+        };
+        // One that is not read cannot show that it is there.
+        if !conn.reading {
+            return None;
+        }
+        if self.now.at.since(conn.active_at) > idle {
+            return Some(Reason::WorkspaceIdle);
+        }
+        // The time of the oldest ping stands. One that waits behind other bytes is the slow-peer rule's.
+        let waited = manners.ping_interval * u32::from(conn.unanswered);
+        (waited > pong && self.driver.queued(id) == 0).then_some(Reason::PingTimeout)
+    }
+
+    /// Drops a connection without a close frame.
+    pub(super) fn drop_gone(&mut self, id: ConnId, reason: Reason) {
+        if self.conns.get(id).is_some_and(|conn| conn.kind == Kind::Workspace) {
+            let (metric, why) = match reason {
+                Reason::WorkspaceIdle => (Metric::WsIdleTerminated, "idle timeout"),
+                _ => (Metric::WsStaleTerminated, "heartbeat timeout"),
+            };
+            self.count(metric);
+            notes::write(&Note::warn("ws_terminated", Details { reason: Some(why), ..Details::default() }));
+        }
+        self.finish(id, reason, true);
     }
 
     /// Whether the previous ping should have been answered by now.
@@ -99,7 +134,7 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.get(id) else { return false };
         // Not judged while it is not read; nor while our ping waits behind bytes that the peer takes its time
         // with: the slow-peer rule looks after those.
-        if !conn.awaiting_pong || !conn.reading || self.driver.queued(id) > 0 {
+        if conn.unanswered == 0 || !conn.reading || self.driver.queued(id) > 0 {
             return false;
         }
         let interval = self.shared.settings.manners(conn.kind).ping_interval;
@@ -115,11 +150,12 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let interval = self.shared.settings.manners(conn.kind).ping_interval;
         conn.ping_at = now + interval;
+        conn.unanswered = conn.unanswered.saturating_add(u8::from(conn.unanswered > 0));
         if self.driver.queued(id) > 0 || conn.ended.is_some() {
             return;
         }
         if conn.reading {
-            conn.awaiting_pong = true;
+            conn.unanswered = conn.unanswered.max(1);
         }
         self.counters.pings += 1;
         self.driver.send_bytes(id, &outbound::ping_frame(&Control::default()));

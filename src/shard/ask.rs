@@ -20,13 +20,4 @@ impl<D: Driver> Shard<D> {
             self.on_answer(conn, ask.unanswered("too many questions to the platform are open"));
         }
     }
-
-    /// Sends one message to several.
-    pub(super) fn fan_out(&mut self, to: &[ConnId], text: &[u8]) {
-        for conn in to {
-            if let Ok(text) = std::str::from_utf8(text) {
-                self.send_text(*conn, text);
-            }
-        }
-    }
 }

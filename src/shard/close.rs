@@ -12,7 +12,7 @@ use super::{
     conn::{Conn, Due, State},
 };
 use crate::{
-    dialect::Event,
+    dialect::{Event, Kind},
     driver::{Chunk, Driver, HEADROOM},
     id::ConnId,
     limits::CLOSE_TIMEOUT,
@@ -26,7 +26,11 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.get(id) else { return };
         match conn.state {
             State::Open | State::Spliced => match reason.close_code() {
-                Some(code) => self.begin_close(id, reason, Some(code), reason.close_text()),
+                Some(code) => {
+                    let of_workspace = conn.kind == Kind::Workspace;
+                    let text = if of_workspace { reason.workspace_close_text() } else { reason.close_text() };
+                    self.begin_close(id, reason, Some(code), text);
+                }
                 None => self.finish(id, reason, true),
             },
             State::Head | State::Answering => self.finish(id, reason, false),
@@ -111,7 +115,9 @@ impl<D: Driver> Shard<D> {
             }
             self.watch_progress(id);
         } else {
-            self.arm(id, Due::Close, CLOSE_TIMEOUT);
+            let manners = self.shared.settings.manners(kind);
+            let span = if self.stage == Stage::Stopping { CLOSE_TIMEOUT } else { manners.close_timeout };
+            self.arm(id, Due::Close, span);
         }
         self.release_stalled(id);
         if !forgotten {
@@ -255,6 +261,10 @@ impl<D: Driver> Shard<D> {
                 State::Open | State::Spliced | State::Admitting => self.close(id, Reason::Draining),
                 // A request may be on its way: it is answered 503.
                 State::Head | State::Answering => self.arm(id, Due::Head, CLOSE_TIMEOUT / 2),
+                // A close that was given more time has no more than the relay.
+                State::Closing if conn.timer.is_some() && conn.kind == Kind::Workspace => {
+                    self.arm(id, Due::Close, CLOSE_TIMEOUT);
+                }
                 State::Closing | State::Lingering => {}
             }
             self.carry_out();
@@ -263,14 +273,16 @@ impl<D: Driver> Shard<D> {
 
     /// Closes of relayed links are logged, with the shortened link id and nothing else of it.
     fn log_close(&self, id: ConnId, reason: Reason) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
         if let Some(conn) = self.conns.get(id)
             && let Some(splice) = conn.splice
         {
-            let link = self.dialects.splice_name(splice);
-            tracing::debug!(shard = self.number, link, leg = ?conn.leg, reason = reason.label(), "relayed link closes");
+            tracing::debug!(
+                shard = self.number,
+                link = self.dialects.splice_name(splice),
+                leg = ?conn.leg,
+                reason = reason.label(),
+                "relayed link closes"
+            );
         }
     }
 }

@@ -59,6 +59,9 @@ pub enum Splicing {
     Stopping,
     /// Through pipes, until the frame ends.
     Yes,
+    /// A frame has ended in a pipe, and the next is likely to be as large: its header is received by itself, so that
+    /// nothing of its payload has to go through buffers.
+    Expecting,
 }
 
 /// How the driver reads the connection at the moment.
@@ -89,8 +92,8 @@ pub struct Conn {
     pub(super) mode: Mode,
     /// The peer is being read, so its pongs count; stays true between two receives.
     pub(super) reading: bool,
-    /// A ping is out and not answered.
-    pub(super) awaiting_pong: bool,
+    /// Ping times since the oldest ping that is out and not answered; none is, while it is zero.
+    pub(super) unanswered: u8,
     /// The dialect waits for another shard: messages stay unread.
     pub(super) held: bool,
     /// The role is fixed: no role deadline, no moves.
@@ -126,6 +129,8 @@ pub struct Conn {
     /// How it takes what waits for it, while that is looked at.
     pub(super) watch: Option<Box<Watch>>,
     pub(super) ping_at: Time,
+    /// When its last message or pong came. Kept where its dialect asks for it.
+    pub(super) active_at: Time,
     /// Bytes that the kernel took.
     pub(super) sent: u64,
     /// The newest ping's answer, while the connection cannot take it.
@@ -177,7 +182,7 @@ impl Conn {
             splicing: Splicing::No,
             mode: Mode::Off,
             reading: false,
-            awaiting_pong: false,
+            unanswered: 0,
             held: false,
             settled: false,
             blocked: false,
@@ -198,6 +203,7 @@ impl Conn {
             pace_timer: None,
             watch: None,
             ping_at: now,
+            active_at: now,
             sent: 0,
             pong: None,
             unread: None,

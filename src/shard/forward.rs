@@ -6,17 +6,25 @@
 //! memory is copied, once.
 //!
 //! A sender whose receiver has more waiting for it than [`DIRECTION_BYTES_HIGH`] is not read until half of
-//! that is left. So what waits for one connection is bounded by that and one message for each sender.
+//! that is left. So what waits for one connection is bounded by that and one message for each sender. Where the
+//! receiver's dialect lets nobody wait, the receiver that is behind is closed instead.
 
 use std::{collections::HashMap, ops::Range};
 
-use super::{Shard, conn::State, input::Input};
+use bytes::Bytes;
+
+use super::{
+    Shard, Shared,
+    conn::{Conn, State},
+    input::Input,
+};
 use crate::{
-    dialect::Action,
+    dialect::{Action, Backlog, workspace::Metric},
     driver::Driver,
     id::ConnId,
-    limits::DIRECTION_BYTES_HIGH,
+    limits::{DIRECTION_BYTES_HIGH, UNOFFERED_BYTES_MAX},
     proto::ws::{Payload, outbound},
+    reason::Reason,
 };
 
 /// A message just given to a dialect, wherever it lies.
@@ -83,7 +91,7 @@ impl<D: Driver> Shard<D> {
         body: Range<usize>,
         tail: &'static str,
     ) {
-        if self.conns.get(to).is_none_or(|conn| conn.state != State::Open) {
+        if !self.takes_more(to) {
             return;
         }
         let header = outbound::text_frame_header(head.len() + body.len() + tail.len());
@@ -112,13 +120,57 @@ impl<D: Driver> Shard<D> {
                         self.driver.send_vec(to, bytes, run.start);
                     }
                     None => {
-                        let whole = [&*header, head.as_bytes(), &bytes[body], tail.as_bytes()].concat();
-                        self.driver.send_vec(to, whole, 0);
+                        self.driver.send_bytes(to, &front.concat());
+                        bytes.truncate(body.end);
+                        if !body.is_empty() {
+                            self.driver.send_vec(to, bytes, body.start);
+                        }
+                        self.driver.send_bytes(to, tail.as_bytes());
                     }
                 }
             }
         }
-        self.stall_behind(sender, to);
+        if self.holds_up_senders(to) {
+            self.stall_behind(sender, to);
+        }
+    }
+
+    /// Sends the same message to several.
+    pub(super) fn fan_out(&mut self, mut to: Vec<ConnId>, text: &[u8]) {
+        to.retain(|conn| self.takes_more(*conn));
+        if to.is_empty() {
+            return;
+        }
+        let frame = [&*outbound::text_frame_header(text.len()), text].concat();
+        self.driver.send_shared(&to, Bytes::from(frame));
+    }
+
+    /// Whether a message may be queued for a connection. One that holds up nobody and has too much waiting for it is
+    /// closed instead; so is, while what waits for all of the shard is over its budget, one that did not take what it
+    /// was last offered.
+    pub(super) fn takes_more(&mut self, to: ConnId) -> bool {
+        let Some(conn) = self.conns.get(to).filter(|conn| conn.state == State::Open) else { return false };
+        let Shared { settings, .. } = &*self.shared;
+        let manners = settings.manners(conn.kind);
+        if manners.backlog == Backlog::HoldsUpSenders {
+            return true;
+        }
+        let queued = self.driver.queued(to);
+        let bound = manners.queue_bytes_max + if conn.blocked { 0 } else { UNOFFERED_BYTES_MAX };
+        let over_budget = conn.blocked && queued > 0 && self.driver.held_bytes() > settings.outbox_bytes_max;
+        if queued <= bound && !over_budget {
+            return true;
+        }
+        self.counters.outbox_budget_waits += u64::from(over_budget);
+        self.count(Metric::WsSlowClientTerminated);
+        self.close(to, Reason::BufferOverflow);
+        false
+    }
+
+    /// Whether who sends to a connection waits for it.
+    pub(super) fn holds_up_senders(&self, to: ConnId) -> bool {
+        let of = |conn: &Conn| self.shared.settings.manners(conn.kind).backlog == Backlog::HoldsUpSenders;
+        self.conns.get(to).is_none_or(of)
     }
 
     /// Sends a part of input that nothing more is read from: from where it lies, if that is the driver's memory.

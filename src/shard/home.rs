@@ -32,7 +32,7 @@ pub struct Traveller {
     inbound: Inbound,
     unread: Option<Box<Unread>>,
     ping_at: Time,
-    awaiting_pong: bool,
+    unanswered: u8,
     counted: bool,
     sent: u64,
 }
@@ -209,7 +209,7 @@ impl Traveller {
             inbound: conn.inbound,
             unread: conn.unread,
             ping_at: conn.ping_at,
-            awaiting_pong: conn.awaiting_pong,
+            unanswered: conn.unanswered,
             counted: conn.counted,
             sent: conn.sent,
         }
@@ -227,7 +227,7 @@ impl Traveller {
         conn.inbound = self.inbound;
         conn.unread = self.unread;
         conn.ping_at = self.ping_at;
-        conn.awaiting_pong = self.awaiting_pong;
+        conn.unanswered = self.unanswered;
         conn.reading = true;
         conn.counted = self.counted;
         conn.sent = self.sent;

@@ -141,6 +141,7 @@ impl<D: Driver> Shard<D> {
         let opening = guest.opening.clone();
         conn.state = State::Open;
         conn.ping_at = ping_at;
+        conn.active_at = now;
         let mut response = Vec::with_capacity(160);
         http::switch_protocols(&mut response, &knock.accept, knock.protocol.as_deref());
         self.driver.send_bytes(id, &response);

@@ -1,6 +1,6 @@
 //! Upgraded connections without a partner: frames become messages for the dialect.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     Shard,
@@ -94,7 +94,7 @@ impl<D: Driver> Shard<D> {
             match step {
                 Step::Empty => break,
                 Step::Ping(payload) => self.pong(id, payload),
-                Step::Pong => conn.awaiting_pong = false,
+                Step::Pong => (conn.unanswered, conn.active_at) = (0, self.now.at),
                 Step::Close(code) => self.on_close_frame(id, code),
                 Step::Fault(reason) => self.on_fault(id, reason),
                 Step::TooLong => {
@@ -102,7 +102,12 @@ impl<D: Driver> Shard<D> {
                     self.on_fault(id, reason);
                 }
                 Step::NoRoom(bytes) => self.wait_for_room(id, bytes),
-                Step::Message { text, payload } => self.give(id, &mut input, text, payload, false),
+                Step::Message { text, payload } => {
+                    conn.active_at = self.now.at;
+                    let as_text = manners.binary_is_text && !text;
+                    let payload = if as_text { replaced(payload, buf) } else { payload };
+                    self.give(id, &mut input, text, payload, false);
+                }
                 Step::Budget | Step::Spliceable => debug_assert!(false, "collecting knows neither"),
             }
             self.carry_out();
@@ -176,17 +181,22 @@ impl<D: Driver> Shard<D> {
         if !matches!(conn.state, State::Open | State::Spliced) {
             return;
         }
-        if self.driver.queued(id) + text.len() > self.shared.settings.manners(conn.kind).queue_bytes_max {
+        let queue_bytes_max = self.shared.settings.manners(conn.kind).queue_bytes_max;
+        let holds_up = self.holds_up_senders(id);
+        if holds_up && self.driver.queued(id) + text.len() > queue_bytes_max {
             // One that does not read its own notices.
             self.counters.notices_dropped += 1;
             self.close(id, Reason::SlowPeer);
+            return;
+        }
+        if !holds_up && !self.takes_more(id) {
             return;
         }
         let mut frame = Vec::with_capacity(text.len() + HEADROOM);
         frame.extend_from_slice(&outbound::text_frame_header(text.len()));
         frame.extend_from_slice(text.as_bytes());
         self.driver.send_bytes(id, &frame);
-        if self.driver.queued(id) > DIRECTION_BYTES_HIGH {
+        if holds_up && self.driver.queued(id) > DIRECTION_BYTES_HIGH {
             // One that does not read what it asks for is not read either.
             self.stall_behind(id, id);
         }
@@ -256,7 +266,7 @@ impl<D: Driver> Shard<D> {
         };
         let reads = wanted != Mode::Off;
         if reads && !conn.reading {
-            conn.awaiting_pong = false;
+            conn.unanswered = 0;
         }
         conn.reading = reads;
         if conn.mode == wanted || conn.mode == Mode::Stopping {
@@ -303,5 +313,17 @@ impl<D: Driver> Shard<D> {
         if left <= DIRECTION_BYTES_HIGH / 2 && !self.stalls.is_empty() {
             self.release_stalled(id);
         }
+    }
+}
+
+/// A binary message as text: where it is not UTF-8, what is not is replaced.
+fn replaced(payload: Payload, buf: &[u8]) -> Payload {
+    let bytes = match &payload {
+        Payload::Here(range) => &buf[range.clone()],
+        Payload::Gathered(bytes) => bytes,
+    };
+    match String::from_utf8_lossy(bytes) {
+        Cow::Borrowed(_) => payload,
+        Cow::Owned(text) => Payload::Gathered(text.into_bytes()),
     }
 }

@@ -250,7 +250,7 @@ impl<D: Driver> Shard<D> {
                 debug_assert!(false, "nothing is at hand to be forwarded to {to:?}")
             }
             Action::Close { conn, reason } => self.close(conn, reason),
-            Action::FanOut { to, text } => self.fan_out(&to, &text),
+            Action::FanOut { to, text } => self.fan_out(to, &text),
             Action::Ask { conn, ask } => self.ask(conn, ask),
             Action::Move { conn, .. } => debug_assert!(false, "{conn:?} can only move with its message"),
             Action::Splice { client, host, splice } => self.splice(client, host, splice),

@@ -85,8 +85,11 @@ impl<D: Driver> Shard<D> {
             self.look_again(id, self.progress_interval().min(limit - still));
         } else if closing {
             self.finish(id, Reason::SlowPeer, true);
-        } else {
+        } else if self.holds_up_senders(id) {
             self.close(id, Reason::SlowPeer);
+        } else {
+            // It would not take the close frame either.
+            self.drop_gone(id, Reason::PingTimeout);
         }
     }
 

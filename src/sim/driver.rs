@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, io, ops::Range};
 
+use bytes::Bytes;
+
 use super::{
     conns::{Accepting, Ready, ShutDown, Slot},
     network::{Found, Shared},
@@ -192,6 +194,12 @@ impl Driver for SimDriver {
         if !bytes.is_empty() && of.takes_sends() {
             of.outbox.push_bytes(bytes.to_vec());
             self.sent_something(conn);
+        }
+    }
+
+    fn send_shared(&mut self, conns: &[ConnId], bytes: Bytes) {
+        for &conn in conns {
+            self.send_bytes(conn, &bytes);
         }
     }
 

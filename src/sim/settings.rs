@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX};
 use crate::{
-    admission::{AllowList, SharedPolicy, WorkspaceGateSettings},
+    admission::{AllowList, SharedPolicy},
     config::StatsAccess,
     dialect::{
         Dialects, Kind, Place,
@@ -39,7 +39,7 @@ pub struct Plan {
     per_minute: u32,
     settings: Settings,
     hash_key: [u8; 16],
-    serves_workspaces: bool,
+    workspace: Option<WorkspaceConfig>,
 }
 
 impl Plan {
@@ -87,7 +87,7 @@ impl Plan {
                 workspace: None,
             },
             hash_key,
-            serves_workspaces: false,
+            workspace: None,
         }
     }
 
@@ -101,15 +101,29 @@ impl Plan {
 
     /// The plan of some shards that serve workspaces.
     #[cfg(test)]
-    pub(super) fn of_workspaces(shards: u16, gate: WorkspaceGateSettings) -> Plan {
+    pub(super) fn of_workspaces(
+        shards: u16,
+        gate: crate::admission::WorkspaceGateSettings,
+        config: WorkspaceConfig,
+    ) -> Plan {
         let drawn = Plan::draw(&mut Dice::new(0));
+        let mut manners = drawn.settings.manners.clone();
+        manners[Kind::Workspace as usize] = config.manners(ROLE_TIMEOUT);
         let settings = Settings {
+            manners,
             trust_proxy: false,
             outbox_bytes_max: 1 << 20,
             workspace: Some(gate),
             ..drawn.settings.clone()
         };
-        Plan { shards, per_minute: 0, settings, serves_workspaces: true, ..drawn }
+        Plan { shards, per_minute: 0, settings, workspace: Some(config), ..drawn }
+    }
+
+    /// The same plan with another `--outbox-budget`.
+    #[cfg(test)]
+    pub(super) fn with_outbox_budget(mut self, bytes: usize) -> Plan {
+        self.settings.outbox_bytes_max = bytes;
+        self
     }
 
     /// Whether links have a rate.
@@ -128,9 +142,8 @@ impl Plan {
         let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
         let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
         let pair = Pair::new(pair_config(self.ttl), place.clone());
-        let workspace = || Workspace::new(WorkspaceConfig::default(), place.clone());
         Dialects {
-            workspace: self.serves_workspaces.then(workspace),
+            workspace: self.workspace.clone().map(|config| Workspace::new(config, place.clone())),
             link: Some(Link::new(config, place)),
             pair: Some(pair),
         }

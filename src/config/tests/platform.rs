@@ -1,7 +1,10 @@
 //! The options about the platform.
 
 use super::*;
-use crate::{control::Verify, limits::FORWARD_TIMEOUT};
+use crate::{
+    control::{LocalCheck, Verify},
+    limits::FORWARD_TIMEOUT,
+};
 
 const SERVED: &str = "--dialects=workspace";
 
@@ -17,6 +20,8 @@ fn the_defaults_are_the_contracts() {
         platform.validate_url.as_str(),
         "https://api.getviewport.com/api/runtime/internal/relay/validate"
     );
+    assert_eq!(platform.jwks_url.as_str(), "https://api.getviewport.com/api/.well-known/jwks.json");
+    assert_eq!(platform.local_check, LocalCheck::Off);
     assert_eq!((platform.internal_key, platform.tls.ca, platform.tls.identity), (None, None, None));
     assert_eq!(
         (platform.admission_timeout, platform.forward_timeout),
@@ -43,6 +48,13 @@ fn the_url_to_validate_at_is_whole_and_stands_in_for_the_platform() {
     assert_eq!((alone.validate_url.as_str(), alone.origin.as_str()), (at.1, "http://10.0.0.1:82/"));
     let both = platform(&[at, ("SERVER_URL", "http://10.0.0.2")]);
     assert_eq!((both.validate_url.as_str(), both.origin.as_str()), (at.1, "http://10.0.0.2/"));
+}
+
+#[test]
+fn keys_have_their_own_url_and_change_nothing_by_themselves() {
+    let platform = platform(&[("RELAY_JWKS_URL", "http://10.0.0.3/keys")]);
+    assert_eq!(platform.jwks_url.as_str(), "http://10.0.0.3/keys");
+    assert_eq!(platform.local_check, LocalCheck::Off);
 }
 
 #[test]

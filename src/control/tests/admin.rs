@@ -15,6 +15,7 @@ use crate::{
     control::{Control, Correspondence, Duties},
     dialect::{kick::Target, workspace::Answer},
     id::ConnId,
+    time::Now,
 };
 
 /// Two shards; the second answers as long as it is not stalled.
@@ -48,6 +49,10 @@ impl Fleet for Fake {
 
 impl Correspondence for Fake {
     fn deliver(&self, _: u16, _: ConnId, _: Answer) {
+        unreachable!("nobody asks the platform")
+    }
+
+    fn now(&self) -> Now {
         unreachable!("nobody asks the platform")
     }
 }

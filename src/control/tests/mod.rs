@@ -2,6 +2,7 @@
 
 mod admin;
 mod certificates;
+mod checking;
 mod forwarding;
 mod lines;
 mod rig;

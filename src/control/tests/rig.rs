@@ -1,12 +1,20 @@
 //! A control thread with a line, and whoever asks.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use reqwest::Url;
 
 use crate::{
     admin::{Fleet, Ready, Snapshot},
-    control::{Control, Correspondence, Desk, Duties, Line, PlatformConfig, TlsConfig},
+    admission::tests::signer::NOW,
+    control::{Control, Correspondence, Desk, Duties, Line, LocalCheck, PlatformConfig, TlsConfig},
     dialect::{
         kick::Target,
         workspace::{Answer, Ask, Claims, Denied, Method, Request, Response, Role},
@@ -14,22 +22,29 @@ use crate::{
     id::ConnId,
     secret::Secret,
     shard::Platform,
+    time::{Now, Time},
 };
 
 /// The parts, and the answers that came.
 pub struct Rig {
     pub line: Line,
+    /// Of the monotonic clock, microseconds.
+    pub clock: Arc<AtomicU64>,
     control: Control,
     answers: mpsc::Receiver<(u16, ConnId, Answer)>,
 }
 
 /// Whoever the answers go to.
 #[derive(Clone)]
-struct Shards(mpsc::Sender<(u16, ConnId, Answer)>);
+struct Shards(mpsc::Sender<(u16, ConnId, Answer)>, Arc<AtomicU64>);
 
 impl Correspondence for Shards {
     fn deliver(&self, shard: u16, conn: ConnId, answer: Answer) {
         let _ = self.0.send((shard, conn, answer));
+    }
+
+    fn now(&self) -> Now {
+        Now { at: Time(self.1.load(Ordering::Relaxed)), unix_ms: NOW * 1000 }
     }
 }
 
@@ -38,11 +53,11 @@ impl Fleet for Shards {
         unreachable!("there is no admin server")
     }
 
-    fn is_operator(&self, _presented: Option<&str>) -> bool {
+    fn is_operator(&self, _: Option<&str>) -> bool {
         unreachable!("there is no admin server")
     }
 
-    async fn kick(&self, _target: Target) -> usize {
+    async fn kick(&self, _: Target) -> usize {
         unreachable!("there is no admin server")
     }
 
@@ -56,6 +71,8 @@ pub fn config(url: &str) -> PlatformConfig {
     let origin = Url::parse(url).expect("a URL");
     PlatformConfig {
         validate_url: origin.join("/api/runtime/internal/relay/validate").expect("a path"),
+        jwks_url: origin.join("/keys").expect("a path"),
+        local_check: LocalCheck::Off,
         origin,
         internal_key: Some(Secret::new("key-1")),
         admission_timeout: Duration::from_secs(60),
@@ -75,11 +92,12 @@ pub fn request(target: Option<&str>) -> Request {
 impl Rig {
     pub fn start(config: PlatformConfig) -> Rig {
         let (tell, answers) = mpsc::channel();
+        let clock = Arc::new(AtomicU64::new(0));
         let line = Line::default();
         let desk = Desk::new(config).expect("it can be set up");
         let duties = Duties { admin: None, platform: Some((line.clone(), desk)) };
-        let control = Control::start(duties, Shards(tell)).expect("a thread");
-        Rig { line, control, answers }
+        let control = Control::start(duties, Shards(tell, Arc::clone(&clock))).expect("a thread");
+        Rig { line, clock, control, answers }
     }
 
     pub fn ask(&self, ask: Ask) {
@@ -95,7 +113,12 @@ impl Rig {
 
     /// Asks whether `request(None)` may come in.
     pub fn admit(&self) -> Result<Box<Claims>, Denied> {
-        self.ask(Ask::Admit { token: "a-token-of-mine".into(), request: request(None) });
+        self.admit_with("a-token-of-mine")
+    }
+
+    /// The same with a token.
+    pub fn admit_with(&self, token: &str) -> Result<Box<Claims>, Denied> {
+        self.ask(Ask::Admit { token: token.into(), request: request(None) });
         match self.next() {
             Answer::Admitted(outcome) => outcome,
             other => panic!("not the answer to this: {other:?}"),

@@ -40,11 +40,11 @@ use self::{
     stats::History,
     wire::Answer,
 };
-use super::{Action, Cx, Dialect, Event, Manners, Place, SpliceId};
+use super::{Action, Backlog, Cx, Dialect, Event, Liveness, Manners, Place, SpliceId};
 use crate::{
     dialect,
     id::ConnId,
-    limits::{CONTROL_MESSAGE_BYTES_MAX, DIRECTION_BYTES_HIGH},
+    limits::{CLOSE_TIMEOUT, CONTROL_MESSAGE_BYTES_MAX, DIRECTION_BYTES_HIGH},
     pacing::{Ledger, Leg, Rates},
     reason::Reason,
     time::Time,
@@ -71,9 +71,13 @@ impl LinkConfig {
         Manners {
             message_bytes_max: CONTROL_MESSAGE_BYTES_MAX,
             too_long: Reason::BadRequest,
+            binary_is_text: false,
             // A control socket that does not read its own notices is cut early.
             queue_bytes_max: DIRECTION_BYTES_HIGH,
+            backlog: Backlog::HoldsUpSenders,
             ping_interval,
+            liveness: Liveness::NextPing,
+            close_timeout: CLOSE_TIMEOUT,
             role_timeout,
             wants_origin: false,
         }

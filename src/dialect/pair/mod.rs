@@ -29,8 +29,15 @@ use self::{
     sessions::Sessions,
     wire::Answer,
 };
-use super::{Action, Cx, Dialect, Event, Manners, Opening, Place};
-use crate::{dialect, id::ConnId, limits::DIRECTION_BYTES_HIGH, reason::Reason, time::Time, timers};
+use super::{Action, Backlog, Cx, Dialect, Event, Liveness, Manners, Opening, Place};
+use crate::{
+    dialect,
+    id::ConnId,
+    limits::{CLOSE_TIMEOUT, DIRECTION_BYTES_HIGH},
+    reason::Reason,
+    time::Time,
+    timers,
+};
 
 /// The upgrade path.
 pub const PATH: &str = "/pair";
@@ -54,11 +61,15 @@ impl PairConfig {
         Manners {
             message_bytes_max: self.message_bytes_max,
             too_long: Reason::MessageTooBig,
+            binary_is_text: false,
             // A sender is stopped above one `DIRECTION_BYTES_HIGH`, which its last message may exceed by
             // its whole length; notices and answers to the connection's own messages have another one to
             // themselves.
             queue_bytes_max: 2 * DIRECTION_BYTES_HIGH + self.message_bytes_max,
+            backlog: Backlog::HoldsUpSenders,
             ping_interval,
+            liveness: Liveness::NextPing,
+            close_timeout: CLOSE_TIMEOUT,
             role_timeout,
             wants_origin: self.origins.is_some(),
         }

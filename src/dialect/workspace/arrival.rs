@@ -168,8 +168,9 @@ impl Workspace {
                     scope: claims.scope.expect("a client without a scope is refused"),
                     profile: claims.e2ee_profile,
                     machine_id,
-                    runtime_key: format!("{workspace_id}:{client_id}").into(),
-                    address_key: format!("{workspace_id}:{client_id}:{ip}").into(),
+                    // No workspace id holds a line break, so keys of different workspaces differ.
+                    runtime_key: format!("{workspace_id}\n{client_id}").into(),
+                    address_key: format!("{workspace_id}\n{client_id}\n{ip}").into(),
                     client_id,
                     channels: channels
                         .filter(|channel| channel.starts_with(CHANNEL_PREFIX))

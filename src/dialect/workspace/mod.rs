@@ -54,10 +54,11 @@ use self::{
     scope::Scopes,
     seats::{Seat, Seats, Standing},
 };
-use super::{Action, Cx, Dialect, Event, Manners, Place};
+use super::{Action, Backlog, Cx, Dialect, Event, Liveness, Manners, Place};
 use crate::{
     dialect,
     id::ConnId,
+    limits::WORKSPACE_CLOSE_TIMEOUT,
     reason::Reason,
     time::Time,
     timers::{self, TimerId},
@@ -145,8 +146,12 @@ impl WorkspaceConfig {
         Manners {
             message_bytes_max: self.frame_bytes_max,
             too_long: Reason::MessageTooBig,
+            binary_is_text: true,
             queue_bytes_max: self.pending_bytes_max,
+            backlog: Backlog::Overflows,
             ping_interval: self.ping_interval,
+            liveness: Liveness::Within { pong: self.pong_timeout, idle: self.idle_timeout },
+            close_timeout: WORKSPACE_CLOSE_TIMEOUT,
             role_timeout,
             wants_origin: false,
         }

@@ -181,9 +181,6 @@ fn headers(request: &WorkerRequest<'_>) -> Vec<(String, String)> {
         };
         each_member(raw, look).expect("it was checked to be an object");
     }
-    if request.method != Method::Get {
-        values[CONTENT_TYPE].get_or_insert_with(|| "text/plain;charset=UTF-8".to_owned());
-    }
     let named = HEADERS.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
     named.collect()
 }
@@ -217,7 +214,6 @@ const HEADERS: [&str; 11] = [
     "x-viewport-worker-signature",
     "x-viewport-server-id",
 ];
-const CONTENT_TYPE: usize = 2;
 /// Requests of one worker that may be open at once. A worker gives up on each after 60 s.
 const WORKER_REQUESTS_MAX: usize = 64;
 /// Requests of all workers of a shard that may be open at once.

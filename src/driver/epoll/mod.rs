@@ -13,6 +13,8 @@ mod send;
 
 use std::{collections::VecDeque, io, marker::PhantomData, ops::Range, os::fd::AsFd};
 
+use bytes::Bytes;
+
 use self::{accept::ACCEPTS_PER_TURN, conn::Conn};
 use super::{
     Chunk, Clock, Completion, Driver, DriverCounters, HEADROOM, Pipe, PoolOptions, PostFull, Read, Setup,
@@ -212,6 +214,10 @@ impl Driver for EpollDriver {
 
     fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
         self.queue_vec(conn, bytes, start);
+    }
+
+    fn send_shared(&mut self, conns: &[ConnId], bytes: Bytes) {
+        self.queue_shared(conns, bytes);
     }
 
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn {

@@ -5,6 +5,8 @@
 
 use std::{ops::Range, os::fd::AsFd};
 
+use bytes::Bytes;
+
 use super::EpollDriver;
 use crate::{
     driver::{
@@ -54,6 +56,20 @@ impl EpollDriver {
         let outbox = self.memory.outbox(&mut state.outbox);
         self.memory.push_heap(outbox, bytes, start);
         self.send_later(conn);
+    }
+
+    pub(super) fn queue_shared(&mut self, conns: &[ConnId], bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        for &conn in conns {
+            let state = self.slots.get_mut(conn).filter(|state| !state.send_failed);
+            let Some(state) = state else { continue };
+            let outbox = self.memory.outbox(&mut state.outbox);
+            self.memory.push_shared(outbox, bytes.clone());
+            self.send_later(conn);
+        }
+        self.memory.count_shared(bytes);
     }
 
     pub(super) fn queue_pipe(&mut self, conn: ConnId, pipe: Pipe) {

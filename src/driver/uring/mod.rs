@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use io_uring::cqueue;
 
 pub(super) use self::probe::probe;
@@ -362,6 +363,10 @@ impl Driver for UringDriver {
 
     fn send_vec(&mut self, conn: ConnId, bytes: Vec<u8>, start: usize) {
         self.queue_vec(conn, bytes, start);
+    }
+
+    fn send_shared(&mut self, conns: &[ConnId], bytes: Bytes) {
+        self.queue_shared(conns, bytes);
     }
 
     fn splice_in(&mut self, conn: ConnId, bytes_max: usize) -> SpliceIn {

@@ -7,6 +7,8 @@
 
 use std::{ops::Range, os::fd::AsFd};
 
+use bytes::Bytes;
+
 use super::{
     UringDriver,
     conn::Sending,
@@ -68,6 +70,20 @@ impl UringDriver {
         let outbox = self.memory.outbox(&mut state.outbox);
         self.memory.push_heap(outbox, bytes, start);
         self.change(conn);
+    }
+
+    pub(super) fn queue_shared(&mut self, conns: &[ConnId], bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        for &conn in conns {
+            let state = self.slots.get_mut(conn).filter(|state| state.is_open() && !state.send_failed);
+            let Some(state) = state else { continue };
+            let outbox = self.memory.outbox(&mut state.outbox);
+            self.memory.push_shared(outbox, bytes.clone());
+            self.change(conn);
+        }
+        self.memory.count_shared(bytes);
     }
 
     pub(super) fn queue_pipe(&mut self, conn: ConnId, pipe: Pipe) {

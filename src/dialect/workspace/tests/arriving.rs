@@ -116,7 +116,7 @@ fn generations_only_rise_for_as_long_as_the_scope_is_remembered() {
     assert_eq!(net.closed(lower), Some(Reason::StaleDaemonGeneration));
     let note = net.notes.pop().expect("it is logged");
     assert_eq!((note.details.claim_generation, note.details.latest_generation), (Some(4), Some(5)));
-    for generation in [Some(5), None, Some(6)] {
+    for generation in [Some(5), Some(6), None] {
         let who = Who::daemon().claims(|claims| claims.daemon_issue_generation = generation);
         let next = net.join(who);
         net.close(next);

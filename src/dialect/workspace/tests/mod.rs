@@ -1,5 +1,11 @@
 //! The workspace dialect against its contract, in virtual time.
 
 mod arriving;
+mod frames;
+mod limits;
 mod net;
+mod random;
 mod routing;
+mod state;
+mod viewing;
+mod working;

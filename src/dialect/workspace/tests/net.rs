@@ -146,10 +146,6 @@ impl Net {
         self.heard_bytes(conn).into_iter().map(text).collect()
     }
 
-    pub(super) fn heard_values(&mut self, conn: ConnId) -> Vec<Value> {
-        self.heard(conn).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect()
-    }
-
     /// Why the relay closed the connection, if it did.
     pub(super) fn closed(&self, conn: ConnId) -> Option<Reason> {
         self.sockets[&conn].closed

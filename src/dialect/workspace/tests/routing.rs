@@ -169,6 +169,16 @@ fn tables_lose_what_was_inserted_first() {
     net.exchange_keys(client, daemon, "s4");
     net.lose(daemon, &envelope("s2"));
     net.pass(daemon, &envelope("s3"), client);
+    // One that is asked again keeps its place, and a full table makes room even for that.
+    net.pass(client, &init("a"), daemon);
+    net.pass(client, &init("b"), daemon);
+    net.pass(client, &init("b"), daemon);
+    net.lose(daemon, &response("a", "s5"));
+    net.pass(client, &init("c"), daemon);
+    net.pass(daemon, &response("b", "s5"), client);
+    net.pass(client, &init("d"), daemon);
+    net.pass(client, &init("e"), daemon);
+    net.lose(daemon, &response("c", "s5"));
     // Pairings have the same bound, in a table of their own.
     let pairing = net.join(Who::client(Scope::Pairing, "c2"));
     net.pass(client, &init("r5"), daemon);
@@ -178,6 +188,18 @@ fn tables_lose_what_was_inserted_first() {
     net.lose(daemon, &offer_response("p1"));
     net.pass(daemon, &offer_response("p2"), pairing);
     net.pass(daemon, &response("r5", "s5"), client);
+    net.assert_nothing_left();
+}
+
+#[test]
+fn a_request_that_is_asked_again_keeps_its_place_in_the_order() {
+    let mut net = Net::with(|config| config.requests_tracked_max = 3);
+    let (daemon, client) = (net.join(Who::daemon()), net.join(Who::client(RUNTIME, "c1")));
+    for request_id in ["a", "b", "a", "c", "d"] {
+        net.pass(client, &init(request_id), daemon);
+    }
+    net.lose(daemon, &response("a", "s1"));
+    net.pass(daemon, &response("b", "s2"), client);
     net.assert_nothing_left();
 }
 

@@ -1,157 +1,14 @@
-//! Upgrades of the workspace dialect, each by itself: some shards, no faults, a platform that answers on demand.
+//! Upgrades: from the request to the 101 or to a refusal.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::platform::{Question, SimPlatform};
+use super::site::*;
 use crate::{
     admission::{TrustedProxies, WorkspaceGateSettings},
-    dialect::workspace::{Answer, Ask, Claims, Denied, Metric, Role},
+    dialect::workspace::{Ask, Claims, Denied, Metric, Role},
     shard::{self, Shard},
-    sim::{
-        dice::Dice,
-        driver::SimDriver,
-        faults::{Faults, Terrain},
-        network::{Found, Network, Shared, StreamId},
-        settings::Plan,
-    },
+    sim::{driver::SimDriver, network::StreamId, workspace::platform::SimPlatform},
 };
-
-const SHARDS: u16 = 3;
-
-struct Site {
-    network: Shared,
-    relay: Arc<shard::Shared>,
-    shards: Vec<Shard<SimDriver>>,
-    platform: SimPlatform,
-    callers: u8,
-}
-
-impl Site {
-    fn new(gate: WorkspaceGateSettings) -> Site {
-        Site::with_platform(gate, SimPlatform::new(100))
-    }
-
-    fn with_platform(gate: WorkspaceGateSettings, platform: SimPlatform) -> Site {
-        let mut dice = Dice::new(1);
-        let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 0, window: 64 * 1024 };
-        let plan = Plan::of_workspaces(SHARDS, gate);
-        let network = Network::new(SHARDS, terrain, Faults::calm(), dice.fork());
-        let mut relay = plan.shared(network.borrow().now().at);
-        relay.platform = Some(Box::new(platform.clone()));
-        let relay = Arc::new(relay);
-        let shards = (0..SHARDS)
-            .map(|number| {
-                let driver = SimDriver::new(network.clone(), number);
-                let mut shard =
-                    Shard::new(driver, number, relay.clone(), plan.dialects(number), dice.generator());
-                shard.start();
-                shard
-            })
-            .collect();
-        Site { network, relay, shards, platform, callers: 0 }
-    }
-
-    /// Sends `bytes` from a new peer.
-    fn call(&mut self, bytes: &str) -> StreamId {
-        self.callers += 1;
-        self.call_from([10, 0, 0, self.callers], bytes)
-    }
-
-    fn call_from(&mut self, ip: [u8; 4], bytes: &str) -> StreamId {
-        let stream = self.network.borrow_mut().connect(SocketAddr::from((ip, 40_000))).expect("it listens");
-        self.say(stream, bytes.as_bytes());
-        stream
-    }
-
-    fn say(&mut self, stream: StreamId, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let sent = self.network.borrow_mut().peer_send(stream, bytes).expect("it is open");
-            bytes = &bytes[sent..];
-            self.settle();
-        }
-    }
-
-    /// Turns every shard until nothing moves at this time.
-    fn settle(&mut self) {
-        loop {
-            self.network.borrow_mut().advance(Duration::from_micros(1));
-            let now = self.network.borrow().now().at;
-            let mut moved = false;
-            for (number, shard) in self.shards.iter_mut().enumerate() {
-                let mail = self.relay.mailboxes.waiting(number as u16) > 0;
-                if mail || shard.driver().poll() || shard.next_deadline().is_some_and(|at| at <= now) {
-                    shard.turn().expect("the simulated driver does not fail");
-                    moved = true;
-                }
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    fn wait(&mut self, span: Duration) {
-        self.network.borrow_mut().advance(span);
-        self.settle();
-    }
-
-    /// All that the relay has sent, and whether it has ended its side.
-    fn hear(&mut self, stream: StreamId) -> (String, bool) {
-        let mut bytes = Vec::new();
-        let ended = loop {
-            let before = bytes.len();
-            let found = self.network.borrow_mut().peer_receive(stream, &mut bytes, usize::MAX);
-            match found {
-                Found::End | Found::Reset => break true,
-                Found::Nothing if bytes.len() == before => break false,
-                // There may be more once there is room for it.
-                Found::Bytes(_) | Found::Nothing => self.settle(),
-            }
-        };
-        (String::from_utf8_lossy(&bytes).into_owned(), ended)
-    }
-
-    /// The only question that waits.
-    fn question(&mut self) -> Question {
-        let question = self.platform.take(0).expect("the platform was asked");
-        assert_eq!(self.platform.open(), 0, "it was asked once");
-        question
-    }
-
-    fn answer(&mut self, question: &Question, outcome: Result<Claims, Denied>) {
-        question.answer(&self.relay.mailboxes, Answer::Admitted(outcome.map(Box::new)));
-        self.settle();
-    }
-
-    fn counted(&self, metric: Metric) -> u64 {
-        let counted = |shard: &Shard<SimDriver>| {
-            shard.dialects().workspace.as_ref().expect("it is served").counters().value(metric)
-        };
-        self.shards.iter().map(counted).sum()
-    }
-
-    fn taken(&self) -> (usize, usize) {
-        self.relay.policy.workspace_gate().taken()
-    }
-
-    fn connections(&self) -> usize {
-        self.shards.iter().map(|shard| shard.view().connections).sum()
-    }
-}
-
-fn upgrade(query: &str, more: &str) -> String {
-    format!(
-        "GET /ws?{query} HTTP/1.1\r\nHost: relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
-    )
-}
-
-fn daemon(workspace: &str) -> String {
-    upgrade(&format!("role=workspace-daemon&workspaceId={workspace}"), "Authorization: Bearer 0123456789\r\n")
-}
-
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
 #[test]
 fn an_upgrade_is_put_to_the_platform_by_its_workspaces_shard_and_opened_by_its_answer() {
@@ -195,7 +52,7 @@ fn what_the_peer_says_before_the_101_is_kept_and_processed_in_order_after_it() {
     site.say(peer, b"\x89\x81\0\0\0\0b");
     assert_eq!(site.hear(peer), (String::new(), false));
     let question = site.question();
-    site.answer(&question, Ok(Claims::default()));
+    site.answer(&question, Ok(claims("w")));
     let (heard, _) = site.hear(peer);
     let frames = heard.strip_prefix(&format!("{SWITCHED}\r\n")).expect(&heard).as_bytes();
     // A pong that could not leave yet gives way to a newer one.

@@ -1,0 +1,5 @@
+//! Workspace connections, each by itself: some shards, no faults, a platform that answers on demand.
+
+mod open;
+mod site;
+mod upgrades;
