@@ -226,8 +226,8 @@ mod tests {
         });
         assert_eq!(
             ring.json(true),
-            r#"{"ok":true,"logs":[{"ts":"2023-11-14T22:13:20.123Z","level":"warn","event":"admission_denied","#.to_owned()
-                + r#""details":"#
+            r#"{"ok":true,"logs":[{"ts":"2023-11-14T22:13:20.123Z","level":"warn","#.to_owned()
+                + r#""event":"admission_denied","details":"#
                 + r#"{"role":"client","workspaceId":"w\"1","status":504,"offset":-1,"open":true,"tlsCertPath":null}}]}"#
         );
         assert_eq!(
