@@ -82,6 +82,9 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
     let threads = start_shards(config, &chosen, &sites, &relay, &offices, &seeds)?;
     drop(claims);
     let (control, admin) = start_control(config, platform, &chosen, &relay)?;
+    if config.serves(Kind::Workspace) {
+        announce::workspace(config, &addresses, &relay.shared.operator.site);
+    }
     tracing::info!(
         listen = sites.to_string(),
         handed_over = sites.are_inherited(),
@@ -97,9 +100,6 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
         "longsplice is listening"
     );
 
-    if config.serves(Kind::Workspace) {
-        announce::workspace(config, &addresses, &relay.shared.operator.site);
-    }
     manager.ready(&relay.status());
     serve(config, &signals, &relay, manager);
     manager.stopping("draining");
@@ -533,12 +533,12 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
         pair_metrics: config.pair_metrics_enabled,
-        workspace: config.serves(Kind::Workspace).then(|| gate(config)),
+        workspace: config.serves(Kind::Workspace).then(|| workspace_gate(config)),
     }
 }
 
-/// What upgrades of the workspace dialect are held to.
-fn gate(config: &Config) -> WorkspaceGateSettings {
+/// Who may knock at the workspace dialect.
+fn workspace_gate(config: &Config) -> WorkspaceGateSettings {
     WorkspaceGateSettings {
         upgrades_per_minute: config.workspace_upgrade_rate,
         upgrade_keys_max: config.workspace_upgrade_keys as usize,
@@ -546,7 +546,7 @@ fn gate(config: &Config) -> WorkspaceGateSettings {
         connections_per_ip_max: config.workspace_max_connections_per_ip as usize,
         trusted_proxies: TrustedProxies::parse(&config.workspace_trusted_proxies),
         query_tokens: config.relay_mode() == RelayMode::Dev,
-        ..WorkspaceGateSettings::default()
+        admission_timeout: config.platform_admission_timeout,
     }
 }
 

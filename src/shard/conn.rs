@@ -59,6 +59,9 @@ pub enum Splicing {
     Stopping,
     /// Through pipes, until the frame ends.
     Yes,
+    /// A frame has ended in a pipe, and the next is likely to be as large: its header is received by itself, so that
+    /// nothing of its payload has to go through buffers.
+    Expecting,
 }
 
 /// How the driver reads the connection at the moment.

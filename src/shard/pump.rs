@@ -16,7 +16,7 @@ use crate::{
     id::ConnId,
     limits::DIRECTION_BYTES_HIGH,
     pacing::Leg,
-    proto::ws::{Cursor, Step},
+    proto::ws::{Cursor, Step, header::CLIENT_HEADER_BYTES_MAX},
     reason::Reason,
     timers::Alarm,
 };
@@ -66,7 +66,7 @@ impl<D: Driver> Shard<D> {
         let want = (chunk.len() + following) as u64;
         let Some(conn) = self.conns.get(id) else { return self.driver.release(chunk) };
         let Some(splice) = conn.splice else { return self.driver.release(chunk) };
-        let may_splice = conn.splicing == Splicing::No;
+        let may_splice = matches!(conn.splicing, Splicing::No | Splicing::Expecting);
         let destination = conn.partner;
         let behind_others = conn.unread_len() > 0;
         let allowed = !behind_others
@@ -77,6 +77,7 @@ impl<D: Driver> Shard<D> {
                 None => false,
             };
         if !allowed {
+            self.expect_no_pipe(id);
             self.set_aside(id, chunk);
             if following == 0 {
                 self.pump_unread(id);
@@ -200,6 +201,8 @@ impl<D: Driver> Shard<D> {
             None => {
                 if ran.spliceable {
                     self.begin_piping(id);
+                } else {
+                    self.expect_no_pipe(id);
                 }
                 self.must_stall(id);
             }
@@ -296,8 +299,12 @@ impl<D: Driver> Shard<D> {
             return Some(Read::Off);
         }
         let (splice, mode) = (conn.splice?, conn.mode);
+        let header_alone = conn.splicing == Splicing::Expecting;
         let (ledger, rates) = self.dialects.ledger(splice)?;
         match ledger.budget.allow(rates, self.now.at, DIRECTION_BYTES_HIGH as u64) {
+            Ok(bytes) if header_alone => {
+                Some(Read::Once { bytes_max: bytes.min(CLIENT_HEADER_BYTES_MAX as u64) as u32 })
+            }
             Ok(bytes) if bytes >= DIRECTION_BYTES_HIGH as u64 => Some(Read::Stream),
             // Close to the limit, no more is read than is paid for.
             Ok(bytes) => Some(Read::Once { bytes_max: bytes as u32 }),
@@ -334,7 +341,7 @@ impl<D: Driver> Shard<D> {
             let (Some(splice), State::Spliced) = (conn.splice, conn.state) else { return None };
             let left = conn.inbound.frame_left();
             if left == 0 {
-                self.end_piping(id);
+                self.end_piping(id, Splicing::Expecting);
                 return None;
             }
             let destination = conn.partner;
@@ -365,7 +372,7 @@ impl<D: Driver> Shard<D> {
                 }
                 SpliceIn::Empty => return Some(Read::Readiness),
                 SpliceIn::Unavailable => {
-                    self.end_piping(id);
+                    self.end_piping(id, Splicing::No);
                     return None;
                 }
                 SpliceIn::Ended(error) => {
@@ -376,10 +383,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn end_piping(&mut self, id: ConnId) {
+    fn end_piping(&mut self, id: ConnId, next: Splicing) {
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.splicing = Splicing::No;
+            conn.splicing = next;
             self.rearm(id);
+        }
+    }
+
+    /// What came was no large frame's header: receiving goes on as usual.
+    fn expect_no_pipe(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.splicing == Splicing::Expecting) {
+            conn.splicing = Splicing::No;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX};
 use crate::{
-    admission::{AllowList, SharedPolicy, WorkspaceGateSettings},
+    admission::{AllowList, SharedPolicy},
     config::StatsAccess,
     dialect::{
         Dialects, Kind, Place,
@@ -101,7 +101,11 @@ impl Plan {
 
     /// The plan of some shards that serve workspaces.
     #[cfg(test)]
-    pub(super) fn of_workspaces(shards: u16, gate: WorkspaceGateSettings, config: WorkspaceConfig) -> Plan {
+    pub(super) fn of_workspaces(
+        shards: u16,
+        gate: crate::admission::WorkspaceGateSettings,
+        config: WorkspaceConfig,
+    ) -> Plan {
         let drawn = Plan::draw(&mut Dice::new(0));
         let mut manners = drawn.settings.manners.clone();
         manners[Kind::Workspace as usize] = config.manners(ROLE_TIMEOUT);

@@ -243,6 +243,11 @@ impl Relay {
         http::get(self.admin, target)
     }
 
+    /// Where its admin port is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// `/v1/stats`.
     pub fn stats(&self) -> serde_json::Value {
         let response = self.get("/v1/stats");
