@@ -195,7 +195,8 @@ fn state_shows_what_is_served() {
         let expected =
             r#"{"ok":true,"service":"relay","relayMode":"dev","serverUrl":"https://api.getviewport.com","#
                 .to_owned()
-                + r#""tlsEnabled":false,"tlsHost":"relay.getviewport.com","wsBaseUrl":"ws://relay.getviewport.com:8080/ws","#
+                + r#""tlsEnabled":false,"tlsHost":"relay.getviewport.com","#
+                + r#""wsBaseUrl":"ws://relay.getviewport.com:8080/ws","#
                 + r#""relayId":"relay-a","backplaneMode":"single","busEnabled":false,"clientRedirectEnabled":false,"#
                 + r#""workspaces":[]}"#;
         let expected = expected.replace("8080", &relay.address.port().to_string());

@@ -66,12 +66,15 @@ impl Refusals<'_> {
         if !self.config.platform_wants_mtls() {
             return Ok(());
         }
-        for (option, path) in [
-            ("platform-client-cert-path", &self.config.platform_client_cert_path),
-            ("platform-client-key-path", &self.config.platform_client_key_path),
+        let config = &self.config;
+        for (option, variable, path) in [
+            ("platform-client-cert-path", "RELAY_SERVER_CLIENT_CERT_PATH", &config.platform_client_cert_path),
+            ("platform-client-key-path", "RELAY_SERVER_CLIENT_KEY_PATH", &config.platform_client_key_path),
         ] {
             let Some(path) = path else {
-                return self.refuse(option, "--platform-mtls needs it: name the file, or turn that off");
+                let why =
+                    format!("RELAY_SERVER_MTLS needs it: name the file by {variable}, or turn that off");
+                return self.refuse(option, &why);
             };
             if !self.is_there(path) {
                 let source = self.settings.source(option).clone();
