@@ -397,7 +397,7 @@ options! {
     }
     "Platform" {
         /// The platform that says who may connect to workspaces; only its origin counts. Empty: that of
-        /// `platform-validate-url`, else https://api.getviewport.com.
+        /// `platform-validate-url`, else `https://api.getviewport.com`.
         platform_url: Option<Url> = "", HttpUrl,
             flag "platform-url", env &[&[Env::named("SERVER_URL")]];
         /// The URL to ask about every upgrade. Empty: /api/runtime/internal/relay/validate at the platform.
