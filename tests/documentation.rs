@@ -52,7 +52,13 @@ fn every_option_that_a_document_names_exists() {
         "workspace",
         "bin",
         "test",
-        "locked", // cargo's
+        "locked",
+        "bench", // cargo's
+        "check", // the engine comparison's
+        "relay-cores",
+        "generator-cores",
+        "a",
+        "b", // the load generator's
         "security-opt",
         "ulimit",
         "publish",
