@@ -64,7 +64,7 @@ pub const ADMISSIONS_OPEN_MAX: usize = 4096;
 pub const ADMISSIONS_AT_ONCE: usize = 256;
 /// Workers' requests that are on their way to the platform, each with a body of up to a frame and an answer of as much;
 /// one more fails.
-pub const FORWARDS_OPEN_MAX: usize = 256;
+pub const FORWARDS_OPEN_MAX: usize = 1024;
 /// How long a worker's request may take; workers give up then (workspace.md section 26, O30).
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Keys in the platform's list; a longer one is not taken (workspace.md section 4.6).

@@ -281,6 +281,11 @@ const METRICS: &[Metric] = &[
         "Control sockets closed because they did not read their own notices.",
         |lines, shard| lines.add(shard.notices_dropped),
     ),
+    counter(
+        "longsplice_log_entries_dropped_total",
+        "Warnings of the workspace dialect that were not written because a second had too many.",
+        |lines, shard| lines.add(shard.log_entries_dropped),
+    ),
     gauge("longsplice_parked", "Quiet connections without a receive in the kernel.", |lines, shard| {
         lines.add(shard.driver.parked);
     }),

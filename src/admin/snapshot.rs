@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub stalls: u64,
     /// Control sockets closed because they did not read their own notices.
     pub notices_dropped: u64,
+    /// Warnings of the workspace dialect that were not written because a second had too many.
+    pub log_entries_dropped: u64,
     /// Completions taken from the driver.
     pub completions: u64,
     /// Completions that named a connection no longer there.

@@ -106,7 +106,12 @@ impl KeyRing {
         if document.keys.len() > JWKS_KEYS_MAX {
             return false;
         }
-        self.keys = document.keys.into_iter().filter_map(Key::of).collect();
+        let keys: Vec<Key> = document.keys.into_iter().filter_map(Key::of).collect();
+        if keys.is_empty() {
+            // Whatever went wrong there, shutting everyone out would not mend it.
+            return false;
+        }
+        self.keys = keys;
         self.fetched = Some(now);
         true
     }

@@ -37,7 +37,8 @@ impl TrustedProxies {
         let Some(hops) = forwarded_for else { return peer.to_canonical().to_string().into() };
         match unmapped(hops.split(',').next().unwrap_or_default().trim()) {
             "" => "unknown".into(),
-            first => first.into(),
+            // What is no address may be as long as a head, and is a key of tables.
+            first => first[..first.floor_char_boundary(CLIENT_BYTES_MAX)].into(),
         }
     }
 }
@@ -62,6 +63,8 @@ fn unmapped(address: &str) -> &str {
 }
 
 const MAPPED: &str = "::ffff:";
+/// No address is written longer.
+const CLIENT_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +94,13 @@ mod tests {
         let all = TrustedProxies::parse("0.0.0.0/0,::/0");
         assert!(all.contains(ip("203.0.113.1")) && all.contains(ip("2001:db8::1")));
         assert!(!TrustedProxies::parse("").contains(ip("127.0.0.1")));
+    }
+
+    #[test]
+    fn what_is_no_address_does_not_become_a_long_key() {
+        let proxies = TrustedProxies::parse("127.0.0.0/8");
+        let client = proxies.client_of("127.0.0.1".parse().unwrap(), Some(&"\u{e4}".repeat(8000)));
+        assert!(client.len() <= CLIENT_BYTES_MAX && !client.is_empty());
     }
 
     #[test]

@@ -67,6 +67,10 @@ impl Config {
         let given = self.platform_url.as_ref().or(self.platform_validate_url.as_ref());
         let mut origin = given.cloned().unwrap_or_else(|| fixed(PUBLIC_PLATFORM));
         origin.set_path("/");
+        // They would go out as credentials with whatever a worker asks for. An origin has none; what has no host cannot
+        // have any, either.
+        let _ = origin.set_username("");
+        let _ = origin.set_password(None);
         origin.set_query(None);
         origin.set_fragment(None);
         origin

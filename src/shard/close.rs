@@ -84,6 +84,14 @@ impl<D: Driver> Shard<D> {
         self.close(id, reason);
     }
 
+    /// The answer to our close frame would not be understood: it is waited for no longer than for the frame to leave.
+    pub(super) fn expect_no_answer(&mut self, id: ConnId) {
+        let waits = |conn: &&Conn| conn.due == Due::Close && conn.timer.is_some() && !conn.close_received;
+        if self.conns.get(id).as_ref().is_some_and(waits) {
+            self.arm(id, Due::Close, CLOSE_TIMEOUT);
+        }
+    }
+
     fn begin_close(&mut self, id: ConnId, reason: Reason, code: Option<u16>, text: &str) {
         let waiting = self.driver.queued(id) > 0;
         let frame = outbound::close_frame(code, text);

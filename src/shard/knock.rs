@@ -167,6 +167,10 @@ impl<D: Driver> Shard<D> {
     /// Refuses an upgrade with what the contract says, and counts it.
     pub(super) fn turn_away(&mut self, id: ConnId, refusal: Refusal) {
         self.leave_place(id);
+        if let Some(guest) = self.conns.get_mut(id).and_then(|conn| conn.guest.as_mut()) {
+            // It may stand in line for a full post.
+            guest.moving = None;
+        }
         if let Some(metric) = refusal.metric() {
             self.count(metric);
         }

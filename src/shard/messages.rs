@@ -141,7 +141,11 @@ impl<D: Driver> Shard<D> {
         match conn.state {
             State::Spliced if conn.unread_len() > 0 => self.pump_unread(id),
             // The place in the stream is lost with the bytes.
-            State::Closing => conn.deaf |= conn.unread.take().is_some(),
+            State::Closing => {
+                if conn.unread.take().is_some() && !std::mem::replace(&mut conn.deaf, true) {
+                    self.expect_no_answer(id);
+                }
+            }
             State::Open => self.end_open(id),
             _ => {}
         }

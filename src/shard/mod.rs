@@ -60,6 +60,7 @@ pub struct Shard<D: Driver> {
     gathers: Gathers,
     stalls: Stalls,
     assembly: Assembly,
+    note_quota: notes::Quota,
     mail: Vec<Mail>,
     stage: Stage,
 }
@@ -104,6 +105,7 @@ impl<D: Driver> Shard<D> {
             gathers: Gathers::default(),
             stalls: Stalls::default(),
             assembly: Assembly::default(),
+            note_quota: notes::Quota::default(),
             mail: Vec::new(),
             stage: Stage::Running,
         }
@@ -261,7 +263,13 @@ impl<D: Driver> Shard<D> {
                 self.post_mail(shard, Mail::Letter { from: self.number, letter });
             }
             Action::Settle { conn } => self.settle(conn),
-            Action::Note(note) => notes::write(&note),
+            Action::Note(note) => {
+                if self.note_quota.allows(note.level, self.now.at) {
+                    notes::write(&note);
+                } else {
+                    self.counters.log_entries_dropped += 1;
+                }
+            }
         }
     }
 

@@ -1,9 +1,34 @@
 //! What a dialect has to say to the operator, written to the log.
 
+use std::time::Duration;
+
 use crate::{
     dialect::workspace::{Details, Level, Note},
     logs::TARGET,
+    time::Time,
 };
+
+/// How many warnings a shard may still write: a peer may cause one with each message, and writing them must neither fill
+/// a disk nor hold up the shard.
+#[derive(Debug, Default)]
+pub(super) struct Quota {
+    since: Time,
+    written: u32,
+}
+
+impl Quota {
+    /// Whether an entry may be written now. Only warnings are counted: peers cannot cause others at will.
+    pub(super) fn allows(&mut self, level: Level, now: Time) -> bool {
+        if level != Level::Warn {
+            return true;
+        }
+        if now.since(self.since) >= SPAN {
+            *self = Quota { since: now, written: 0 };
+        }
+        self.written += 1;
+        self.written <= WARNINGS_MAX
+    }
+}
 
 /// Writes an entry, its details under the names of the contract.
 pub(super) fn write(note: &Note) {
@@ -68,5 +93,24 @@ pub(super) fn write(note: &Note) {
     match level {
         Level::Info => entry!(INFO),
         Level::Warn => entry!(WARN),
+    }
+}
+
+const SPAN: Duration = Duration::from_secs(1);
+const WARNINGS_MAX: u32 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_written_up_to_a_number_a_second() {
+        let mut quota = Quota::default();
+        let at = Time(5_000_000);
+        let allowed = (0..1000).filter(|_| quota.allows(Level::Warn, at)).count();
+        assert_eq!(allowed, WARNINGS_MAX as usize);
+        assert!(quota.allows(Level::Info, at));
+        assert!(!quota.allows(Level::Warn, at + SPAN - Duration::from_micros(1)));
+        assert!(quota.allows(Level::Warn, at + SPAN));
     }
 }

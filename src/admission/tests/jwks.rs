@@ -139,7 +139,8 @@ fn keys_of_other_kinds_are_passed_over() {
         let mut key = good.clone();
         key[member] = value;
         let mut ring = KeyRing::default();
-        assert!(ring.replace(json!({ "keys": [1, {}, key] }).to_string().as_bytes(), START));
+        let other = Signer::number(1).jwk("other");
+        assert!(ring.replace(json!({ "keys": [1, {}, key, other] }).to_string().as_bytes(), START));
         ring.verify(&token, NOW * 1000).map(drop)
     };
     assert_eq!(with("use", json!("sig")), Ok(()));
@@ -161,7 +162,8 @@ fn a_document_that_is_none_or_too_long_changes_nothing() {
     let mut ring = ring();
     let token = Signer::number(0).token("v1", &claims(&json!({})));
     let many = |count| json!({ "keys": vec![Signer::number(1).jwk("v1"); count] }).to_string();
-    for document in ["", "{}", "[]", r#"{"keys":{}}"#, "<html>", &many(JWKS_KEYS_MAX + 1)] {
+    let none = [r#"{"keys":[]}"#, r#"{"keys":[{"kty":"EC"}]}"#];
+    for document in ["", "{}", "[]", r#"{"keys":{}}"#, none[0], none[1], "<html>", &many(JWKS_KEYS_MAX + 1)] {
         assert!(!ring.replace(document.as_bytes(), START), "{document}");
         ring.verify(&token, NOW * 1000).expect("the key is still there");
     }

@@ -264,8 +264,11 @@ fn is_key(key: &str) -> bool {
 fn protocol(lines: &Lines<'_>) -> Result<Option<Box<str>>, Flaw> {
     let Some(offers) = lines.joined("sec-websocket-protocol") else { return Ok(None) };
     let offers: Vec<&str> = offers.split(',').map(|offer| offer.trim_matches([' ', '\t'])).collect();
-    let is_repeated = |(index, offer): (usize, &&str)| offers[..index].contains(offer);
-    if !offers.iter().all(|offer| is_http_token(offer)) || offers.iter().enumerate().any(is_repeated) {
+    // Sorted, because a head has room for thousands of offers and anyone may send one.
+    let mut sorted = offers.clone();
+    sorted.sort_unstable();
+    let is_repeated = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    if is_repeated || !offers.iter().all(|offer| is_http_token(offer)) {
         return Err(Flaw::Protocols);
     }
     let answered = offers.iter().find(|offer| !offer.starts_with(TOKEN_PREFIX)).or(offers.first());
