@@ -6,13 +6,14 @@
 //! name or reads a file on its own.
 //!
 //! Reading order: `options` (the table), `kinds` (how values are written), `settings` (which source wins),
-//! `workspace` (what the workspace dialect makes of its own), `render` (help, print-out, documentation).
+//! `workspace` and `refusals` (what the workspace dialect makes of its own), `render` (help, print-out, documentation).
 
 mod ecmascript;
 mod error;
 mod kinds;
 mod options;
 mod platform;
+mod refusals;
 mod render;
 mod settings;
 #[cfg(test)]

@@ -189,9 +189,9 @@ impl Reason {
         Reason::WorkspaceIdle,
     ];
 
-    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, workspace.md section
-    /// 16, RFC 6455 section 7.4.1), or `None` where no one is left to tell or the contract says to drop the socket without a
-    /// handshake.
+    /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, workspace.md section 16,
+    /// RFC 6455 section 7.4.1), or `None` where no one is left to tell or the contract says to drop the socket
+    /// without a handshake.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
             Self::PeerReset
@@ -314,8 +314,8 @@ impl Reason {
         }
     }
 
-    /// The same for a peer of the workspace dialect, whose contract has some texts of its own (workspace.md
-    /// section 16).
+    /// The same for a peer of the workspace dialect, whose contract has some texts of its own (workspace.md section
+    /// 16).
     pub fn workspace_close_text(self) -> &'static str {
         match self {
             Self::Draining => "relay shutting down",

@@ -1,5 +1,5 @@
-//! The inputs that fuzzing has kept (`fuzz/corpus`), through the fuzzers' own targets. What once failed stays here under
-//! the name of its symptom.
+//! The inputs that fuzzing has kept (`fuzz/corpus`), through the fuzzers' own targets. What once failed stays here
+//! under the name of its symptom.
 
 use std::{
     fs,

@@ -26,10 +26,12 @@ use support::{
     Cell, End, Link, Peer, Relay, Setup, every_cell,
     http::{Http, Response},
     pair::Pair,
+    platform::Platform,
     relay::binary,
+    workspace::{self, Caller, TARGET, passes, say, until_clients, until_daemon, until_logged},
 };
 
-const TOKEN: &str = "correct-horse-battery-staple";
+const TOKEN: &str = workspace::ADMIN_TOKEN;
 
 /// A relay of the workspace dialect alone whose operator has a token.
 fn alone(cell: Cell) -> Setup {
@@ -193,7 +195,8 @@ fn state_shows_what_is_served() {
         let expected =
             r#"{"ok":true,"service":"relay","relayMode":"dev","serverUrl":"https://api.getviewport.com","#
                 .to_owned()
-                + r#""tlsEnabled":false,"tlsHost":"relay.getviewport.com","wsBaseUrl":"ws://relay.getviewport.com:8080/ws","#
+                + r#""tlsEnabled":false,"tlsHost":"relay.getviewport.com","#
+                + r#""wsBaseUrl":"ws://relay.getviewport.com:8080/ws","#
                 + r#""relayId":"relay-a","backplaneMode":"single","busEnabled":false,"clientRedirectEnabled":false,"#
                 + r#""workspaces":[]}"#;
         let expected = expected.replace("8080", &relay.address.port().to_string());
@@ -279,6 +282,38 @@ fn a_pairing_session_that_is_kicked_is_over() {
         }
         other.check();
         assert_eq!(relay.get("/health").json()["activeSessions"], 1);
+    });
+}
+
+#[test]
+fn a_workspace_that_is_kicked_loses_everyone_and_no_other_does() {
+    every_cell(|cell| {
+        let platform = Platform::start();
+        let relay = workspace::setup(cell, &platform).start();
+        let mut everyone = [
+            Caller::daemon("w1", TARGET),
+            Caller::daemon("w1", "rt2"),
+            Caller::client("w1", TARGET, "c1"),
+            Caller::worker("w1", "e1"),
+        ]
+        .map(|caller| caller.call(&relay));
+        let mut other = Caller::daemon("w2", TARGET).call(&relay);
+        let mut its_client = Caller::client("w2", TARGET, "c1").call(&relay);
+        until_clients(&relay, "w1", 1);
+        until_daemon(&relay, "w2", true);
+        until_logged(&relay, "worker_connected", &json!({"workspaceId": "w1"}));
+        until_logged(&relay, "daemon_connected", &json!({"workspaceId": "w1", "runtimeTargetId": "rt2"}));
+        let answer = kick(relay.address, &json!({"workspaceId": "w1"}));
+        assert_eq!(answer.json(), json!({"ok": true, "closed": 4}));
+        for peer in &mut everyone {
+            assert_eq!(peer.expect_closed(1001), "disconnected by the operator");
+        }
+        passes(&mut its_client, &say::init("r1"), &mut other);
+        // Who may still connect may come back.
+        let mut daemon = Caller::daemon("w1", TARGET).call(&relay);
+        until_daemon(&relay, "w1", true);
+        let mut client = Caller::client("w1", TARGET, "c1").call(&relay);
+        passes(&mut client, &say::init("r1"), &mut daemon);
     });
 }
 

@@ -60,7 +60,7 @@ fn environments_that_cannot_work_are_refused_by_name() {
     let prod = [("RELAY_MODE", "prod"), ("RELAY_BACKPLANE_MODE", "single")];
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("RELAY_TLS", "1")], "RELAY_TLS"),
-        (&[("RELAY_SERVER_MTLS", "1")], "RELAY_SERVER_CLIENT_CERT_PATH"),
+        (&[("RELAY_SERVER_MTLS", "1")], "platform-client-cert-path"),
         (
             &[
                 ("RELAY_SERVER_CLIENT_CERT_PATH", "/nowhere.crt"),

@@ -17,8 +17,8 @@ pub struct About {
     pub driver: &'static str,
 }
 
-/// Renders all metrics, the workspace dialect's last and under its contract's names. `snapshots` stand in the order of the
-/// shards' numbers.
+/// Renders all metrics, the workspace dialect's last and under its contract's names. `snapshots` stand in the order
+/// of the shards' numbers.
 pub fn render(about: &About, ready: &Ready, snapshots: &[Option<Snapshot>]) -> String {
     let mut out = String::with_capacity(16 * 1024);
     for metric in METRICS {

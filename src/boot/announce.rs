@@ -22,7 +22,7 @@ pub(super) fn site(config: &Config, addresses: &[SocketAddr]) -> Result<Site, St
         mode: config.relay_mode().name(),
         verbose: config.is_verbose(),
         relay_id,
-        server_url: String::new(),
+        server_url: config.platform_origin().origin().ascii_serialization(),
         tls_host: config.workspace_tls_host.clone(),
         public_url: config.public_ws_url(port(addresses)),
     })

@@ -125,15 +125,6 @@ impl Config {
             let why = "it is sent as an HTTP header and may hold printable ASCII only; choose another key";
             return conflict("platform-internal-key", Secret::HIDDEN.into(), why);
         }
-        for (option, path) in [
-            ("platform-client-cert-path", &self.platform_client_cert_path),
-            ("platform-client-key-path", &self.platform_client_key_path),
-        ] {
-            if self.platform_wants_mtls() && path.is_none() {
-                let why = "--platform-mtls needs it: name the file, or turn that off";
-                return conflict(option, String::new(), why);
-            }
-        }
         Ok(())
     }
 }

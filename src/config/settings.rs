@@ -128,6 +128,8 @@ impl Env {
 /// The winning text of every option.
 pub(super) struct Settings {
     texts: HashMap<&'static str, (String, Source)>,
+    /// Options whose values are never shown.
+    secrets: Vec<&'static str>,
 }
 
 impl Settings {
@@ -154,7 +156,8 @@ impl Settings {
             };
             texts.insert(row.flag, setting);
         }
-        Ok(Settings { texts })
+        let secrets = rows.iter().filter(|row| row.is_secret).map(|row| row.flag).collect();
+        Ok(Settings { texts, secrets })
     }
 
     /// Reads an option's winning text as a value of its kind.
@@ -163,7 +166,7 @@ impl Settings {
         kind.read(text.trim()).ok_or_else(|| ConfigError::BadValue {
             option,
             source: source.clone(),
-            value: if kind.is_secret() { Secret::HIDDEN.to_owned() } else { text.clone() },
+            value: self.shown(option),
             takes: kind.takes(),
         })
     }
@@ -176,6 +179,12 @@ impl Settings {
     /// An option's value as it was written.
     pub(super) fn text(&self, option: &str) -> &str {
         &self.texts[option].0
+    }
+
+    /// An option's value as it may be shown.
+    pub(super) fn shown(&self, option: &str) -> String {
+        let text = self.text(option);
+        if self.secrets.contains(&option) && !text.is_empty() { Secret::HIDDEN.into() } else { text.into() }
     }
 
     /// Puts an option back to its default.

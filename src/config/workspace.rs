@@ -1,19 +1,15 @@
-//! What the workspace dialect makes of its options: which dialects are served, what `auto` stands for, and what
-//! refuses to start (workspace.md sections 22 and 23).
+//! What the workspace dialect makes of its options: whether it is served, and what `auto` stands for (workspace.md
+//! sections 22.1 and 23).
 //!
 //! "Local" hosts are `localhost`, 127.0.0.1, `::1` and names that end in `.test`. Where the contract looks at
 //! `HOST`, this looks at the addresses that are listened on, however they were chosen.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use tungstenite::http::Uri;
 
 use super::{
-    Config, ConfigError, Source, ecmascript,
+    Config, Source, ecmascript,
     kinds::Words,
     settings::{Row, Settings},
 };
@@ -133,9 +129,10 @@ impl Config {
 
     /// `RELAY_MODE`, given or inferred (workspace.md section 22.1).
     pub fn relay_mode(&self) -> RelayMode {
-        let public = self.workspace_public_url.as_deref();
+        let platform = self.platform_url.as_ref().map(|url| url.as_str());
+        let mut urls = [platform, self.workspace_public_url.as_deref()].into_iter().flatten().peekable();
         self.workspace_mode.unwrap_or_else(|| {
-            if public.is_none() || self.listens_on_loopback_only() || public.is_some_and(is_local_url) {
+            if urls.peek().is_none() || self.listens_on_loopback_only() || urls.any(is_local_url) {
                 RelayMode::Dev
             } else {
                 RelayMode::Prod
@@ -168,6 +165,7 @@ impl Config {
     /// The option that asks for a backplane which this version does not have and which is not insisted on.
     pub fn unserved_backplane(&self) -> Option<&'static str> {
         let asked = [
+            (self.platform_internal_key.is_some(), "platform-internal-key"),
             (self.workspace_bus, "workspace-bus"),
             (self.workspace_presence_sync == Some(true), "workspace-presence-sync"),
         ];
@@ -175,78 +173,8 @@ impl Config {
         named.filter(|_| self.workspace_backplane.is_none())
     }
 
-    fn listens_on_loopback_only(&self) -> bool {
+    pub(super) fn listens_on_loopback_only(&self) -> bool {
         self.listen_addresses().iter().all(|address| address.ip().is_loopback())
-    }
-
-    /// Refuses what must not be served so; in the contract's order.
-    pub(super) fn check_workspace(
-        &self,
-        settings: &Settings,
-        home: Option<&String>,
-        read_file: impl Fn(&Path) -> io::Result<String>,
-    ) -> Result<(), ConfigError> {
-        if !self.serves(Kind::Workspace) {
-            return Ok(());
-        }
-        let refuse = |option: &'static str, why: &str| {
-            let (source, value) = (settings.source(option).clone(), settings.text(option).to_owned());
-            Err(ConfigError::Conflict { option, source, value, why: why.to_owned() })
-        };
-        if self.workspace_tls == TlsChoice::On {
-            return refuse(
-                "workspace-tls",
-                "this relay does not end TLS; end it in front and set RELAY_TLS=0",
-            );
-        }
-        let files = self.tls_files(home);
-        let is_there =
-            |path: &Path| !matches!(read_file(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        if self.workspace_tls == TlsChoice::Auto && files.iter().all(|path| is_there(path)) {
-            let why = format!(
-                "the certificate {} and its key are there, so TLS is expected, which this relay does not end; end it \
-                 in front and set RELAY_TLS=0",
-                files[0].display()
-            );
-            return refuse("workspace-tls", &why);
-        }
-        if matches!(self.workspace_backplane, Some(Backplane::Server | Backplane::Redis)) {
-            return refuse(
-                "workspace-backplane",
-                "this version serves only single, each relay by itself; set RELAY_BACKPLANE_MODE=single",
-            );
-        }
-        if self.workspace_public_url.as_deref().is_some_and(is_local_url) && !self.listens_on_loopback_only()
-        {
-            return refuse(
-                "workspace-public-url",
-                "it is on this machine, but other machines can connect; set HOST=127.0.0.1, or a public URL",
-            );
-        }
-        if self.relay_mode() == RelayMode::Prod && self.workspace_tls_termination != TlsTermination::Platform
-        {
-            return refuse(
-                "workspace-tls-termination",
-                "in prod mode peers must be reached by TLS; end it in front and set RELAY_TLS_TERMINATION=platform",
-            );
-        }
-        if self.workspace_max_frame_bytes > self.message_budget {
-            return refuse(
-                "workspace-max-frame-bytes",
-                "one such message would not fit into --message-budget; raise that",
-            );
-        }
-        Ok(())
-    }
-
-    /// The certificate and the key that the reference would serve with.
-    fn tls_files(&self, home: Option<&String>) -> [PathBuf; 2] {
-        let own = || Path::new(home.map_or("", String::as_str)).join(".viewport/relay-certs");
-        let directory = self.workspace_tls_cert_dir.clone().unwrap_or_else(own);
-        let file = |given: &Option<PathBuf>, ending: &str| {
-            given.clone().unwrap_or_else(|| directory.join(format!("{}.{ending}", self.workspace_tls_host)))
-        };
-        [file(&self.workspace_tls_cert_path, "crt"), file(&self.workspace_tls_key_path, "key")]
     }
 }
 
@@ -281,7 +209,7 @@ pub(super) fn settle_port(settings: &mut Settings, environment: &BTreeMap<String
     }
 }
 
-fn is_local_url(url: &str) -> bool {
+pub(super) fn is_local_url(url: &str) -> bool {
     let url: Option<Uri> = url.parse().ok();
     url.as_ref().and_then(Uri::host).is_some_and(|host| {
         let host = host.to_lowercase();

@@ -107,17 +107,11 @@ pub(super) fn reasons(error: &dyn Error) -> String {
 }
 
 fn build(tls: &TlsConfig, url: &Url, redirects: Redirects) -> Result<Client, String> {
-    let builder =
-        Client::builder().no_proxy().referer(false).retry(retry::never()).pool_max_idle_per_host(0).redirect(
-            match redirects {
-                Redirects::None => Policy::none(),
-                Redirects::WithinOrigin => within_origin(),
-            },
-        );
-    // The answer to an admission is as long as it says: its bound holds before anything is unpacked.
+    let builder = Client::builder().no_proxy().referer(false).retry(retry::never()).pool_max_idle_per_host(0);
     let builder = match redirects {
-        Redirects::None => builder.no_gzip().no_brotli().no_deflate(),
-        Redirects::WithinOrigin => builder,
+        // The answer to an admission is as long as it says: its bound holds before anything is unpacked.
+        Redirects::None => builder.redirect(Policy::none()).no_gzip().no_brotli().no_deflate(),
+        Redirects::WithinOrigin => builder.redirect(within_origin()),
     };
     tls.apply(url, builder)?.build().map_err(|error| tls.explain(&reasons(&error)))
 }

@@ -197,7 +197,7 @@ pub trait Policy {
     fn leave_session_place(&self);
     /// Gives back the place that the upgrade of a workspace connection took for its address (workspace.md section
     /// 3.1, checks 3 and 4). The dialect says so exactly once for every connection that it was told to be open.
-    fn leave_workspace_place(&self, _ip: &str, _role: workspace::Role) {}
+    fn leave_workspace_place(&self, ip: &str, role: workspace::Role);
 }
 
 /// What a dialect works with during one event.

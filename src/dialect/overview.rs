@@ -1,4 +1,4 @@
-//! What an operator sees of all dialects on the public port: `/state` and `/metrics` (workspace.md sections 2.2 and 2.4).
+//! What an operator sees of all dialects on the public port: `/state` and `/metrics` (workspace.md sections 2.2, 2.4).
 //!
 //! Every shard gives a part; what is here makes one page of them. With the workspace dialect alone the pages are its
 //! contract's to the letter; what the others add stands under keys and names of its own.
@@ -60,9 +60,8 @@ impl Dialects {
         }
         if self.serves(Kind::Link) {
             let link::Gauges { addresses, introduced, pending, relaying, .. } = links;
-            body += &format!(
-                r#","links":{{"addresses":{addresses},"introduced":{introduced},"pending":{pending},"relaying":{relaying}}}"#
-            );
+            body += &format!(r#","links":{{"addresses":{addresses},"introduced":{introduced},"#);
+            body += &format!(r#""pending":{pending},"relaying":{relaying}}}"#);
         }
         if self.serves(Kind::Pair) {
             body += &format!(r#","pairing":{{"activeSessions":{}}}"#, facts.sessions);
@@ -86,8 +85,8 @@ impl Dialects {
     }
 }
 
-/// The series of the workspace dialect from the parts of all shards: counters in the order of their first increments, then
-/// gauges. Nothing where nothing was ever counted.
+/// The series of the workspace dialect from the parts of all shards: counters in the order of their first increments,
+/// then gauges. Nothing where nothing was ever counted.
 pub fn metrics(parts: impl IntoIterator<Item = MetricsPart>) -> String {
     let mut counters = workspace::Counters::default();
     let mut gauges: Option<workspace::Gauges> = None;

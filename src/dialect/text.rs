@@ -1,8 +1,8 @@
 //! Strings as ECMAScript sees them.
 //!
 //! A string that came as JSON may hold lone surrogates, which UTF-8 cannot write; here it is WTF-8, as
-//! [`crate::dialect::json::string`] yields it: UTF-8 in which a lone surrogate is three bytes like any other character of
-//! its size. Two such strings are equal exactly when their bytes are.
+//! [`crate::dialect::json::string`] yields it: UTF-8 in which a lone surrogate is three bytes like any other
+//! character of its size. Two such strings are equal exactly when their bytes are.
 
 use std::borrow::Cow;
 

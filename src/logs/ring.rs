@@ -1,4 +1,4 @@
-//! The entries that an operator finds under `/logs`, and as lines on standard output (workspace.md sections 2.3 and 21).
+//! The entries that an operator finds under `/logs`, and as lines on standard output (workspace.md sections 2.3, 21).
 //!
 //! An entry is an event of the target [`TARGET`] with a field `event`; its other fields are the details. The ring keeps
 //! the newest, whatever `--log-level` says. Promises that no value of a detail whose name speaks of a secret or of a
@@ -226,8 +226,8 @@ mod tests {
         });
         assert_eq!(
             ring.json(true),
-            r#"{"ok":true,"logs":[{"ts":"2023-11-14T22:13:20.123Z","level":"warn","event":"admission_denied","details":"#
-                .to_owned()
+            r#"{"ok":true,"logs":[{"ts":"2023-11-14T22:13:20.123Z","level":"warn","#.to_owned()
+                + r#""event":"admission_denied","details":"#
                 + r#"{"role":"client","workspaceId":"w\"1","status":504,"offset":-1,"open":true,"tlsCertPath":null}}]}"#
         );
         assert_eq!(

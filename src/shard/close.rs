@@ -115,8 +115,10 @@ impl<D: Driver> Shard<D> {
             }
             self.watch_progress(id);
         } else {
+            // One that is not listened to any more cannot answer: it has the time to take our frame.
             let manners = self.shared.settings.manners(kind);
-            let span = if self.stage == Stage::Stopping { CLOSE_TIMEOUT } else { manners.close_timeout };
+            let brief = self.stage == Stage::Stopping || conn.deaf;
+            let span = if brief { CLOSE_TIMEOUT } else { manners.close_timeout };
             self.arm(id, Due::Close, span);
         }
         self.release_stalled(id);

@@ -7,8 +7,8 @@
 //! seed is the same [`run`], step for step. It never opens a socket, reads a clock or starts a thread.
 //!
 //! Reading order: [`run`] (what has to hold), [`truth`] (how it is known), [`leg`] (an end of a link),
-//! [`driver`] and [`network`] (what may go wrong). Apart from runs, [`feed`] cuts a client's bytes as a shard would, and
-//! [`targets`] is what the fuzzers run.
+//! [`driver`] and [`network`] (what may go wrong). Apart from runs, [`feed`] cuts a client's bytes as a shard would,
+//! and [`targets`] is what the fuzzers run.
 
 pub mod client;
 mod collect;

@@ -1,8 +1,8 @@
 //! What the fuzzers run: one function a target, over any bytes whatsoever. `fuzz/` holds a line for each, and the test
 //! `corpora` runs them over the inputs that are kept.
 //!
-//! A target fails by a panic. Each checks more than that nothing panics: that cutting the same bytes differently changes
-//! nothing, that two readers agree, that what a connection left behind is gone.
+//! A target fails by a panic. Each checks more than that nothing panics: that cutting the same bytes differently
+//! changes nothing, that two readers agree, that what a connection left behind is gone.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -31,8 +31,11 @@ use crate::{
     timers::Wheel,
 };
 
+/// A target: it panics when what it is given shows a fault.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("frame_header", frame_header),
     ("translate", translate),
     ("http_head", http_head),
@@ -90,10 +93,13 @@ pub fn translate(data: &[u8]) {
     assert!(messages.starts_with(&whole.messages));
 }
 
+/// Whether it is text, and its payload.
+type Message = (bool, Vec<u8>);
+
 /// What the other end reads: its whole messages, and what has come of one more. Frames have to end at every boundary.
-fn read_relayed(seen: &Seen) -> (Vec<(bool, Vec<u8>)>, Option<(bool, Vec<u8>)>) {
+fn read_relayed(seen: &Seen) -> (Vec<Message>, Option<Message>) {
     let mut messages = Vec::new();
-    let mut current: Option<(bool, Vec<u8>)> = None;
+    let mut current: Option<Message> = None;
     let (mut at, mut boundaries) = (0, seen.boundaries.iter().peekable());
     while at < seen.out.len() {
         while boundaries.next_if(|boundary| **boundary <= at).is_some_and(|boundary| {

@@ -331,8 +331,8 @@ impl Relay {
             let log = self.log.so_far(self.exit.is_some());
             if let Some(address) = log.iter().find_map(|line| {
                 let value = line.contains(marker).then(|| line.split_once(key))??.1;
-                let end = value.find([' ', ',', ']']).unwrap_or(value.len());
-                value[..end].trim_matches(['"', '[']).parse().ok()
+                let value = value.trim_start_matches('"');
+                value[..value.find(['"', ' ', ',']).unwrap_or(value.len())].parse().ok()
             }) {
                 return Some(address);
             }

@@ -9,7 +9,7 @@ use crate::{
 const SERVED: &str = "--dialects=workspace";
 
 fn platform(variables: &[(&str, &str)]) -> crate::control::PlatformConfig {
-    config(&[SERVED], variables, "").platform(1 << 20)
+    config(&[SERVED, "--host=127.0.0.1"], variables, "").platform(1 << 20)
 }
 
 #[test]
@@ -79,11 +79,14 @@ fn numbers_and_words_are_read_as_the_contract_reads_them() {
 
 #[test]
 fn both_files_of_a_certificate_turn_it_on_and_one_is_not_enough_when_told_to() {
-    let cert = ("RELAY_SERVER_CLIENT_CERT_PATH", "/c.pem");
-    let key = ("RELAY_SERVER_CLIENT_KEY_PATH", "/k.pem");
+    let cert = ("RELAY_SERVER_CLIENT_CERT_PATH", "/etc/relay.toml");
+    let key = ("RELAY_SERVER_CLIENT_KEY_PATH", "/etc/relay.toml");
     let identity = platform(&[cert, key, ("RELAY_SERVER_CLIENT_KEY_PASSPHRASE", "p")]).tls.identity;
     let identity = identity.expect("both are there");
-    assert_eq!((identity.cert.to_str(), identity.key.to_str()), (Some("/c.pem"), Some("/k.pem")));
+    assert_eq!(
+        (identity.cert.to_str(), identity.key.to_str()),
+        (Some("/etc/relay.toml"), Some("/etc/relay.toml"))
+    );
     assert_eq!(identity.passphrase.as_ref().map(Secret::reveal), Some("p"));
     assert_eq!(platform(&[cert]).tls.identity, None);
     let on = ("RELAY_SERVER_MTLS", "1");

@@ -149,7 +149,17 @@ fn the_mode_follows_from_where_the_relay_and_its_platform_are() {
     let url = ("RELAY_PUBLIC_WS_BASE_URL", "wss://relay.example/ws");
     assert_eq!(alone(&[]).relay_mode(), RelayMode::Dev);
     assert_eq!(alone(&[url, ("HOST", "127.0.0.1")]).relay_mode(), RelayMode::Dev);
-    assert_eq!(alone(&[url, ("RELAY_TLS_TERMINATION", "platform")]).relay_mode(), RelayMode::Prod);
+    let protected = [url, PROD[0], PROD[1], PROD[2]];
+    assert_eq!(alone(&protected).relay_mode(), RelayMode::Prod);
+    assert!(!alone(&protected).is_verbose() && !alone(&protected).state_names_clients());
+    let platform = ("SERVER_URL", "https://platform.example");
+    let local = ("SERVER_URL", "http://platform.test:3000");
+    let here = ("HOST", "127.0.0.1");
+    assert_eq!(alone(&[platform, here]).relay_mode(), RelayMode::Dev);
+    assert_eq!(alone(&[url, local, here]).relay_mode(), RelayMode::Dev);
+    // Where to validate is no topology: it must not turn prod mode on.
+    let validate = ("RELAY_VALIDATE_URL", "https://platform.example/validate");
+    assert_eq!(alone(&[validate]).relay_mode(), RelayMode::Dev);
     assert_eq!(alone(&[("RELAY_MODE", "staging")]).relay_mode(), RelayMode::Staging);
     assert!(alone(&[]).is_verbose() && alone(&[]).state_names_clients());
     assert!(!alone(&[("RELAY_HEALTH_VERBOSE", "0")]).is_verbose());
@@ -189,6 +199,12 @@ fn only_the_single_backplane_is_served() {
 
 #[test]
 fn a_local_url_on_a_public_address_refuses() {
+    for url in ["http://localhost:3000", "http://127.0.0.1", "https://API.TEST"] {
+        alone_refuses(&[("SERVER_URL", url)], &["--platform-url", "SERVER_URL", url, "HOST=127.0.0.1"]);
+        alone(&[("SERVER_URL", url), ("HOST", "127.0.0.1")]);
+        // Where to validate is not looked at.
+        alone(&[("RELAY_VALIDATE_URL", url)]);
+    }
     for url in ["ws://localhost:8080/ws", "ws://127.0.0.1/ws", "wss://relay.test/ws"] {
         let variable = ("RELAY_PUBLIC_WS_BASE_URL", url);
         alone_refuses(&[variable], &["RELAY_PUBLIC_WS_BASE_URL", url, "HOST=127.0.0.1"]);
@@ -199,11 +215,71 @@ fn a_local_url_on_a_public_address_refuses() {
     alone(&[("RELAY_PUBLIC_WS_BASE_URL", "ws://[::1]/ws"), ("RELAY_MODE", "staging")]);
 }
 
+/// What prod mode asks for, in a network of the relay's and the platform's own.
+const PROD: [(&str, &str); 3] = [
+    ("RELAY_TLS_TERMINATION", "platform"),
+    ("RELAY_INTERNAL_KEY", "0123456789abcdef01234567"),
+    ("RELAY_SERVER_AUTH_MODE", "private_network_shared_secret"),
+];
+
 #[test]
-fn prod_refuses_without_tls_in_front() {
-    alone_refuses(&[("RELAY_MODE", "prod")], &["RELAY_TLS_TERMINATION=platform"]);
+fn prod_refuses_what_is_unprotected_one_after_the_other() {
+    let mode = ("RELAY_MODE", "prod");
+    alone_refuses(&[mode], &["--workspace-tls-termination", "RELAY_TLS_TERMINATION=platform"]);
     let inferred = ("RELAY_PUBLIC_WS_BASE_URL", "wss://relay.example/ws");
     alone_refuses(&[inferred], &["RELAY_TLS_TERMINATION=platform"]);
+    alone_refuses(&[mode, PROD[0]], &["--platform-internal-key", "RELAY_INTERNAL_KEY", "24"]);
+    for weak in [
+        "0123456789abcdef0123456",
+        "please-CHANGE-ME-please-please",
+        "an-example-of-a-long-key",
+        "Placeholder-0123456789abcdef",
+    ] {
+        let key = ("RELAY_INTERNAL_KEY", weak);
+        alone_refuses(&[mode, PROD[0], key], &["RELAY_INTERNAL_KEY", "24"]);
+        let text = refusal(&["--dialects", "workspace"], &[mode, PROD[0], key], "");
+        assert!(!text.contains(weak), "{text}");
+    }
+    let keyed = [mode, PROD[0], PROD[1]];
+    alone_refuses(&keyed, &["--platform-auth-mode", "RELAY_SERVER_CLIENT_CERT_PATH"]);
+    let cert = ("RELAY_SERVER_CLIENT_CERT_PATH", "/etc/relay.toml");
+    let key = ("RELAY_SERVER_CLIENT_KEY_PATH", "/etc/relay.toml");
+    let with_cert = [mode, PROD[0], PROD[1], cert, key];
+    alone_refuses(&with_cert, &["--platform-tls-verify", "RELAY_SERVER_TLS_VERIFY=1"]);
+    let verified = [with_cert.as_slice(), &[("RELAY_SERVER_TLS_VERIFY", "1")]].concat();
+    assert_eq!(alone(&verified).relay_mode(), RelayMode::Prod);
+    let private = [mode, PROD[0], PROD[1], PROD[2]];
+    assert_eq!(alone(&private).relay_mode(), RelayMode::Prod);
+    let local =
+        [private.as_slice(), &[("SERVER_URL", "http://localhost:3000"), ("HOST", "127.0.0.1")]].concat();
+    alone_refuses(&local, &["--platform-url", "SERVER_URL", "http://localhost:3000"]);
+}
+
+#[test]
+fn a_client_certificate_needs_its_files() {
+    let on = ("RELAY_SERVER_MTLS", "1");
+    let cert = ("RELAY_SERVER_CLIENT_CERT_PATH", "/etc/relay.toml");
+    alone_refuses(&[on], &["--platform-client-cert-path", "--platform-mtls"]);
+    alone_refuses(&[on, cert], &["--platform-client-key-path", "--platform-mtls"]);
+    let missing = [cert, ("RELAY_SERVER_CLIENT_KEY_PATH", "/nowhere")];
+    alone_refuses(&missing, &["--platform-client-key-path", "/nowhere", "RELAY_SERVER_CLIENT_KEY_PATH"]);
+    // In the contract's order: TLS of this relay is looked at first, the backplane and the URLs after it.
+    alone_refuses(&[on, ("RELAY_TLS", "1"), ("RELAY_BACKPLANE_MODE", "redis")], &["--workspace-tls"]);
+    alone_refuses(&[on, ("RELAY_BACKPLANE_MODE", "redis")], &["--platform-client-cert-path"]);
+}
+
+#[test]
+fn the_deployment_texts_own_set_starts_as_a_relay_by_itself() {
+    let variables = [
+        ("RELAY_LISTEN_PORT", "7781"),
+        ("RELAY_INTERNAL_KEY", "key"),
+        ("RELAY_VALIDATE_URL", "https://platform.example/api/runtime/internal/relay/validate"),
+        ("RELAY_JWKS_URL", "https://platform.example/api/.well-known/jwks.json"),
+    ];
+    let config = config(&[], &variables, "");
+    assert_eq!((config.port, config.relay_mode()), (7781, RelayMode::Dev));
+    assert!(config.serves(Workspace));
+    assert_eq!(config.unserved_backplane(), Some("platform-internal-key"));
 }
 
 #[test]

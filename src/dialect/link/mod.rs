@@ -145,8 +145,8 @@ impl Link {
         self.links.get(splice.into()).map(|record| record.id.short()).unwrap_or_default()
     }
 
-    /// Ends the link of an id, for the operator; returns how many connections are closed. Of a link that is not joined yet
-    /// operators know the first characters only.
+    /// Ends the link of an id, for the operator; returns how many connections are closed. Of a link that is not joined
+    /// yet operators know the first characters only.
     pub fn kick(&mut self, cx: &mut Cx<'_>, id: &str) -> usize {
         let found = self.links.iter().find(|record| {
             record.state != links::State::Closed && (record.id.to_string() == id || record.id.short() == id)

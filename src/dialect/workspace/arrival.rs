@@ -24,17 +24,20 @@ use crate::{
 struct Refusal {
     reason: Reason,
     event: &'static str,
-    details: Details,
+    details: Box<Details>,
+}
+
+impl Refusal {
+    fn new(reason: Reason, event: &'static str, log: &'static str) -> Refusal {
+        Refusal { reason, event, details: Box::new(Details { reason: Some(log), ..Details::default() }) }
+    }
 }
 
 impl Workspace {
     pub(super) fn on_opened(&mut self, cx: &mut Cx<'_>, conn: ConnId, opening: Opening) {
         self.keep_ticking(cx);
-        let Some(ticket) = opening.ticket else {
-            // The shard opens none without one; such a one would not have been admitted.
-            cx.actions.push(Action::Close { conn, reason: Reason::MissingWorkspaceClaim });
-            return;
-        };
+        let ticket =
+            opening.ticket.expect("a connection of this dialect opens with what it was admitted with");
         let Ticket { request, claims, ip } = *ticket;
         let standing = match self.judge(&request, &claims) {
             Ok(target) => {
@@ -52,35 +55,27 @@ impl Workspace {
 
     /// The checks of section 5.1 in their order; the effective runtime target of who passes them.
     fn judge<'a>(&self, request: &'a Request, claims: &'a Claims) -> Result<Option<&'a str>, Refusal> {
-        let refuse = |reason, event, details| Err(Refusal { reason, event, details });
         let (any, client, daemon) =
             ("connection_rejected", "client_connection_rejected", "daemon_connection_rejected");
         let Some(workspace_id) = non_blank(&claims.workspace_id) else {
-            let details = Details { reason: Some("missing_workspace_claim"), ..Details::default() };
-            return refuse(Reason::MissingWorkspaceClaim, any, details);
+            return Err(Refusal::new(Reason::MissingWorkspaceClaim, any, "missing_workspace_claim"));
         };
         if *workspace_id != *request.workspace_id {
-            let details = Details {
-                reason: Some("workspace_claim_mismatch"),
-                claimed_workspace_id: Some(workspace_id.into()),
-                ..Details::default()
-            };
-            return refuse(Reason::WorkspaceClaimMismatch, any, details);
+            let mut refusal = Refusal::new(Reason::WorkspaceClaimMismatch, any, "workspace_claim_mismatch");
+            refusal.details.claimed_workspace_id = Some(workspace_id.into());
+            return Err(refusal);
         }
         let requested = request.runtime_target_id.as_deref();
         let claimed = non_blank(&claims.runtime_target_id);
         if requested.is_some() && requested != claimed {
-            let details = Details {
-                reason: Some("runtime_target_claim_mismatch"),
-                requested_runtime_target_id: requested.map(Box::from),
-                claimed_runtime_target_id: claimed.map(Box::from),
-                ..Details::default()
-            };
-            return refuse(Reason::RuntimeTargetClaimMismatch, any, details);
+            let log = "runtime_target_claim_mismatch";
+            let mut refusal = Refusal::new(Reason::RuntimeTargetClaimMismatch, any, log);
+            refusal.details.requested_runtime_target_id = requested.map(Box::from);
+            refusal.details.claimed_runtime_target_id = claimed.map(Box::from);
+            return Err(refusal);
         }
         if request.role == Role::Client && claims.scope.is_none() {
-            let details = Details { reason: Some("invalid_scope_claim"), ..Details::default() };
-            return refuse(Reason::InvalidScopeClaim, client, details);
+            return Err(Refusal::new(Reason::InvalidScopeClaim, client, "invalid_scope_claim"));
         }
         // The claim, else what was asked for: which without a claim was refused above.
         let target = claimed;
@@ -90,24 +85,20 @@ impl Workspace {
             Role::Worker => false,
         };
         if target.is_none() && needs_target {
-            let details = Details { reason: Some("missing_runtime_target_claim"), ..Details::default() };
-            return refuse(Reason::MissingRuntimeTargetClaim, any, details);
+            return Err(Refusal::new(Reason::MissingRuntimeTargetClaim, any, "missing_runtime_target_claim"));
         }
         let scope = self.scopes.find(&request.workspace_id, target);
         if let (Role::Daemon, Some(scope)) = (request.role, scope) {
             let (claim, latest) = (claims.daemon_issue_generation, scope.generation);
             if claim.zip(latest).is_some_and(|(claim, latest)| claim < latest) {
-                let details = Details {
-                    reason: Some("stale_daemon_issue_generation"),
-                    claim_generation: claim,
-                    latest_generation: latest,
-                    ..Details::default()
-                };
-                return refuse(Reason::StaleDaemonGeneration, daemon, details);
+                let log = "stale_daemon_issue_generation";
+                let mut refusal = Refusal::new(Reason::StaleDaemonGeneration, daemon, log);
+                refusal.details.claim_generation = claim;
+                refusal.details.latest_generation = latest;
+                return Err(refusal);
             }
             if scope.daemon.is_some() {
-                let details = Details { reason: Some("daemon_already_connected"), ..Details::default() };
-                return refuse(Reason::DaemonAlreadyConnected, daemon, details);
+                return Err(Refusal::new(Reason::DaemonAlreadyConnected, daemon, "daemon_already_connected"));
             }
         }
         Ok(target)
@@ -120,7 +111,7 @@ impl Workspace {
             workspace_id: Some(request.workspace_id.clone()),
             ip: Some(ip.into()),
             role: Some(request.role.name()),
-            ..details
+            ..*details
         };
         cx.actions.push(Action::Note(Note::warn(event, details)));
         if reason == Reason::MissingRuntimeTargetClaim {

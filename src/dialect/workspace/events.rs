@@ -1,7 +1,7 @@
 //! Session events and viewer presence (workspace.md section 14).
 //!
-//! A subscription only puts a socket into a set: event frames come over a bus, and their past is the platform's to tell.
-//! Presence goes to who is in the set at the moment; nothing of it is kept.
+//! A subscription only puts a socket into a set: event frames come over a bus, and their past is the platform's to
+//! tell. Presence goes to who is in the set at the moment; nothing of it is kept.
 
 use super::{Message, Metric, client::Speaker, fault::Fault, frames::ClientKind, statuses::Status};
 use crate::{

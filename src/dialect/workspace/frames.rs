@@ -1,7 +1,8 @@
 //! Which messages are valid, and what routing needs of them (workspace.md sections 7, 8 and 9.1).
 //!
 //! Reads what an ECMAScript JSON parser reads (see [`crate::dialect::json`]), without building anything: messages are
-//! passed on as they came. Where a member stands twice the last one counts; unknown ones are skipped. Judges shape only.
+//! passed on as they came. Where a member stands twice the last one counts; unknown ones are skipped. Judges shape
+//! only.
 
 use std::borrow::Cow;
 

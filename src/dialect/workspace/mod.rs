@@ -1,17 +1,17 @@
-//! The workspace dialect (protocols: Viewport relay wire protocol): one **daemon**, many **clients** and **workers**, let
-//! in by a platform.
+//! The workspace dialect (protocols: Viewport relay wire protocol): one **daemon**, many **clients** and **workers**,
+//! let in by a platform.
 //!
-//! What daemon and clients say to each other is sealed; the relay reads the envelopes and passes them on as they came. A
-//! client's messages go to the daemon of its scope, a daemon's to the one client that its request or session belongs to,
-//! a worker's become requests to the platform.
+//! What daemon and clients say to each other is sealed; the relay reads the envelopes and passes them on as they
+//! came. A client's messages go to the daemon of its scope, a daemon's to the one client that its request or session
+//! belongs to, a worker's become requests to the platform.
 //!
-//! [`Workspace`] is one shard's part of it. All connections of a workspace are on the workspace's home shard, so it needs
-//! no letters and shares no limiter. Promises that a message goes to no socket that it is not meant for, that nothing a
-//! connection says after its refusal counts, and that the place of each connection is given back once. Never sees a
-//! socket, a clock or the platform.
+//! [`Workspace`] is one shard's part of it. All connections of a workspace are on the workspace's home shard, so it
+//! needs no letters and shares no limiter. Promises that a message goes to no socket that it is not meant for, that
+//! nothing a connection says after its refusal counts, and that the place of each connection is given back once.
+//! Never sees a socket, a clock or the platform.
 //!
-//! Read on in `arrival` (who may stay), `client`, `daemon` and `worker` (what a message does), `frames` (what a valid one
-//! is), `scope` (what is remembered).
+//! Read on in `arrival` (who may stay), `client`, `daemon` and `worker` (what a message does), `frames` (what a valid
+//! one is), `scope` (what is remembered).
 
 mod arrival;
 mod ask;
@@ -230,8 +230,8 @@ impl Workspace {
         self.place.home_of(workspace_id.as_bytes())
     }
 
-    /// Whether the scope that a query names has room for one more of its role (workspace.md section 3.1, step 9). Makes no
-    /// record.
+    /// Whether the scope that a query names has room for one more of its role (workspace.md section 3.1, step 9).
+    /// Makes no record.
     pub fn has_room(&self, request: &Request) -> bool {
         if request.role != Role::Client {
             return true;

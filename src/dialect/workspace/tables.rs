@@ -1,7 +1,7 @@
 //! Which socket gets an answer: a table in order of insertion, bounded in number and time (workspace.md section 12).
 //!
-//! Promises that what is over its time is never found, also before it is removed, and that an entry costs the same however
-//! long its key is.
+//! Promises that what is over its time is never found, also before it is removed, and that an entry costs the same
+//! however long its key is.
 
 use std::{borrow::Cow, time::Duration};
 

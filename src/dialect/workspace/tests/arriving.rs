@@ -14,7 +14,11 @@ const RUNTIME: Scope = Scope::Runtime;
 fn assert_refused(net: &mut Net, who: Who, reason: Reason, event: &str, log: &str) {
     let conn = net.open(who.clone());
     if reason == Reason::MissingRuntimeTargetClaim {
-        let status = r#"{"type":"relay_status","code":"RUNTIME_TARGET_REQUIRED","message":"Runtime client must specify a runtime target","workspaceId":"w1","retryable":false}"#;
+        let status = concat!(
+            r#"{"type":"relay_status","code":"RUNTIME_TARGET_REQUIRED""#,
+            r#","message":"Runtime client must specify a runtime target","workspaceId":"w1""#,
+            r#","retryable":false}"#,
+        );
         assert_eq!(net.heard(conn), [status]);
     }
     if reason == Reason::DaemonAlreadyConnected {
@@ -74,7 +78,11 @@ fn pairing_clients_and_workers_need_no_target() {
     let pairing = net.join(Who::client(Scope::Pairing, "c1").no_target());
     net.join(Who::worker("e1"));
     net.say(pairing, &offer("r1"));
-    let status = r#"{"type":"relay_status","code":"RUNTIME_TARGET_REQUIRED","message":"Runtime client must specify a runtime target","workspaceId":"w1","retryable":false}"#;
+    let status = concat!(
+        r#"{"type":"relay_status","code":"RUNTIME_TARGET_REQUIRED""#,
+        r#","message":"Runtime client must specify a runtime target","workspaceId":"w1""#,
+        r#","retryable":false}"#,
+    );
     assert_eq!(net.heard(pairing), [status]);
     assert_eq!(net.logged(), [("client_message_dropped", Some("missing_runtime_target"))]);
     assert_eq!(net.count(Metric::ClientMessagesDropped), 1);

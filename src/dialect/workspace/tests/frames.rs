@@ -297,9 +297,8 @@ fn what_one_may_say_the_other_may_not() {
 #[test]
 fn lengths_of_presence_count_utf16_units() {
     let said = |user: &str, display: &str| {
-        let message = format!(
-            r#"{{"type":"viewport.session_viewer_presence/v1","channel":"agent-session:1","action":"left","userId":"{user}","displayName":"{display}"}}"#
-        );
+        let head = r#"{"type":"viewport.session_viewer_presence/v1","channel":"agent-session:1","#;
+        let message = format!(r#"{head}"action":"left","userId":"{user}","displayName":"{display}"}}"#);
         client(&message).is_some()
     };
     assert!(said(&"é".repeat(128), &"€".repeat(255)));

@@ -1,9 +1,9 @@
 //! A relay without sockets: one shard of the workspace dialect, with its actions and timers carried out as the engine
 //! does it, in virtual time.
 //!
-//! Holds every connection's side of the conversation and every entry of the log. Checks with every action that the dialect
-//! keeps its contract with the shard: nothing is sent to a connection that is closed, and the place of each connection is
-//! given back once.
+//! Holds every connection's side of the conversation and every entry of the log. Checks with every action that the
+//! dialect keeps its contract with the shard: nothing is sent to a connection that is closed, and the place of each
+//! connection is given back once.
 
 use std::{cell::RefCell, collections::HashMap, net::IpAddr, time::Duration};
 

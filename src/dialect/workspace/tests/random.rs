@@ -293,7 +293,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in any::<prop::sample::Index>()) {
+    fn no_bytes_are_too_strange(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let junk = String::from_utf8_lossy(&bytes);
         // Messages that are broken off or broken into are nearer to what is looked at.
         let sample = serde_json::to_string(&samples()[cut.index(16)]).expect("JSON");

@@ -228,7 +228,11 @@ fn without_a_daemon_clients_are_told() {
     let mut net = Net::new();
     let client = net.join(Who::client(RUNTIME, "c1").machine(" \"m1\" "));
     net.say(client, &envelope("s1"));
-    let status = r#"{"type":"relay_status","code":"DAEMON_UNAVAILABLE","message":"No machine runtime is connected for this runtime target","workspaceId":"w1","retryable":true,"runtimeTargetId":"rt1","machineId":"\"m1\""}"#;
+    let status = concat!(
+        r#"{"type":"relay_status","code":"DAEMON_UNAVAILABLE""#,
+        r#","message":"No machine runtime is connected for this runtime target""#,
+        r#","workspaceId":"w1","retryable":true,"runtimeTargetId":"rt1","machineId":"\"m1\""}"#,
+    );
     assert_eq!(net.heard(client), [status]);
     let note = net.notes.pop().expect("it is logged");
     assert_eq!((note.event, note.details.reason), ("client_message_dropped", Some("daemon_unavailable")));
@@ -251,7 +255,11 @@ fn what_is_no_valid_message_is_answered_to_a_client_and_not_to_a_daemon() {
     let daemon = net.join(Who::daemon());
     let clients =
         [RUNTIME, Scope::Pairing, Scope::SessionEvents].map(|scope| net.join(Who::client(scope, "c")));
-    let status = r#"{"type":"relay_status","code":"INVALID_FRAME","message":"client frame must be a valid runtime or pairing control frame","workspaceId":"w1"}"#;
+    let status = concat!(
+        r#"{"type":"relay_status","code":"INVALID_FRAME""#,
+        r#","message":"client frame must be a valid runtime or pairing control frame""#,
+        r#","workspaceId":"w1"}"#,
+    );
     for client in clients {
         net.say_bytes(client, b"[]");
         assert_eq!(net.heard(client), [status]);
@@ -318,7 +326,11 @@ fn scopes_say_what_they_are_for() {
     let viewer = net.join(Who::client(Scope::SessionEvents, "c"));
     for said in [envelope("s"), init("r"), offer("p")] {
         net.say(viewer, &said);
-        let status = r#"{"type":"relay_status","code":"SESSION_EVENTS_SCOPE_ONLY","message":"session-events scoped clients can only subscribe to authorized session event channels","workspaceId":"w1"}"#;
+        let status = concat!(
+            r#"{"type":"relay_status","code":"SESSION_EVENTS_SCOPE_ONLY""#,
+            r#","message":"session-events scoped clients can only subscribe to authorized session event channels""#,
+            r#","workspaceId":"w1"}"#,
+        );
         assert_eq!(net.heard(viewer), [status]);
         assert_eq!(net.logged(), [("client_frame_rejected", Some("scope_mismatch_session_events_only"))]);
     }

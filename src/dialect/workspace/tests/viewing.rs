@@ -12,9 +12,9 @@ const ONE: &str = "agent-session:1";
 const TWO: &str = "agent-session:2";
 
 fn subscribed(channel: &str, after_sequence: &str) -> String {
-    format!(
-        r#"{{"type":"viewport.session_events.subscribed/v1","channel":"{channel}","afterSequence":{after_sequence},"authoritativeSource":"session_events","websocketRequiredForBackfill":false}}"#
-    )
+    let head = format!(r#"{{"type":"viewport.session_events.subscribed/v1","channel":"{channel}","#);
+    let tail = r#""authoritativeSource":"session_events","websocketRequiredForBackfill":false}"#;
+    format!(r#"{head}"afterSequence":{after_sequence},{tail}"#)
 }
 
 /// A viewer who has subscribed to these channels, and may.
@@ -47,7 +47,11 @@ fn subscribing_is_acknowledged_or_denied() {
     assert_eq!(net.heard(conn), [left], "also without being in it");
     assert_eq!(net.count(Metric::SessionEventSubscribed), 6);
     assert_eq!(net.count(Metric::SessionEventUnsubscribed), 2);
-    let denied = r#"{"type":"viewport.session_events.subscribe_denied/v1","channel":"agent-session:\"3\ud800","reason":"CHANNEL_NOT_AUTHORIZED","workspaceId":"w1"}"#;
+    let denied = concat!(
+        r#"{"type":"viewport.session_events.subscribe_denied/v1""#,
+        r#","channel":"agent-session:\"3\ud800","reason":"CHANNEL_NOT_AUTHORIZED""#,
+        r#","workspaceId":"w1"}"#,
+    );
     for said in [subscribe("agent-session:3 "), unsubscribe("agent-session:3")] {
         net.say_bytes(conn, said.to_string().replace('3', r#"\"3\uD800"#).as_bytes());
         assert_eq!(net.heard(conn), [denied]);
@@ -105,7 +109,10 @@ fn presence_in_a_foreign_channel_is_denied() {
     let invalid = net.heard(conn);
     assert!(invalid[0].contains("INVALID_FRAME"), "{invalid:?}: a channel is compared as it begins");
     net.say(conn, &presence("agent-session:2 "));
-    let denied = r#"{"type":"viewport.session_viewer_presence_denied/v1","channel":"agent-session:2","reason":"CHANNEL_NOT_AUTHORIZED","workspaceId":"w1"}"#;
+    let denied = concat!(
+        r#"{"type":"viewport.session_viewer_presence_denied/v1","channel":"agent-session:2""#,
+        r#","reason":"CHANNEL_NOT_AUTHORIZED","workspaceId":"w1"}"#,
+    );
     assert_eq!(net.heard(conn), [denied]);
     assert_eq!(net.count(Metric::SessionViewerPresenceRejected), 1);
     assert_eq!(net.closed(conn), None);

@@ -17,9 +17,10 @@ fn request(request_id: &str, method: &str, path: &str) -> Value {
 }
 
 fn answered(request_id: &str, status: u16, reason: &str) -> String {
-    format!(
-        r#"{{"type":"viewport.worker_transport.response/v1","requestId":"{request_id}","status":{status},"headers":{{"content-type":"application/json"}},"body":"{{\"ok\":false,\"reason\":\"{reason}\"}}"}}"#
-    )
+    let head = r#"{"type":"viewport.worker_transport.response/v1","#;
+    let tail = format!(r#""body":"{{\"ok\":false,\"reason\":\"{reason}\"}}"}}"#);
+    let headers = r#""headers":{"content-type":"application/json"}"#;
+    format!(r#"{head}"requestId":"{request_id}","status":{status},{headers},{tail}"#)
 }
 
 /// The one question that was asked.
@@ -70,7 +71,10 @@ fn a_request_goes_to_the_platform_and_its_answer_back() {
         body: "{\"x\":\"é\u{1}\"}".to_owned(),
     };
     net.answer(worker, Answer::Forwarded { request_id: r#"" \"r1\" ""#.to_owned(), outcome: Ok(response) });
-    let want = r#"{"type":"viewport.worker_transport.response/v1","requestId":" \"r1\" ","status":200,"headers":{"a":"1","b\"":"2"},"body":"{\"x\":\"é\u0001\"}"}"#;
+    let want = concat!(
+        r#"{"type":"viewport.worker_transport.response/v1","requestId":" \"r1\" ","status":200"#,
+        r#","headers":{"a":"1","b\"":"2"},"body":"{\"x\":\"é\u0001\"}"}"#,
+    );
     assert_eq!(net.heard(worker), [want]);
     assert_eq!(net.count(Metric::WorkerTransportForwarded), 1);
     net.assert_nothing_left();
