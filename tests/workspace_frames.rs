@@ -11,7 +11,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{
@@ -254,7 +254,9 @@ fn a_peer_that_broke_the_protocol_is_not_waited_for() {
         raw.write(b"\x81\x02{}");
         // Its answer to the close could not be understood. Ours has half a minute for those that can.
         raw.expect_closed_somehow(1002);
+        let closed = Instant::now();
         raw.expect_lost();
+        assert!(closed.elapsed() < PATIENCE / 2, "it was waited for {:?}", closed.elapsed());
     });
 }
 

@@ -330,6 +330,9 @@ fn logs_carry_details_where_they_are_verbose_and_hide_secrets() {
         assert_eq!(entries[0]["details"]["maxFrameBytes"], "[redacted]");
         assert_eq!(entries[0]["details"]["backplaneMode"], "single");
         assert_eq!(entries.last().expect("entries")["level"], "warn");
+        // Less may be asked for.
+        let summaries = page(&relay, "/logs?summary=1").json();
+        assert_eq!(keys(&summaries["logs"][0]), ["event", "level", "ts"]);
     });
 }
 

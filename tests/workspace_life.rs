@@ -21,8 +21,8 @@ use support::{
     platform::{Answer, Platform},
     wire,
     workspace::{
-        Caller, Session, TARGET, agree, expect_json, passes, refusal, say, setup, start, status,
-        until_clients, until_counted, until_end, until_logged,
+        ADMIN_TOKEN, Caller, Session, TARGET, agree, expect_json, expect_policy, passes, refusal, say, setup,
+        start, status, until_clients, until_counted, until_end, until_logged,
     },
 };
 
@@ -90,6 +90,46 @@ fn an_idle_peer_is_cut_where_no_ping_asks_it() {
         idle.expect_dropped();
         until_counted(&relay, "relay_ws_idle_terminated_total", 1);
         until_logged(&relay, "ws_terminated", &json!({ "reason": "idle timeout" }));
+    });
+}
+
+#[test]
+fn a_token_that_expires_ends_its_connection_where_the_operator_wants_it() {
+    every_cell(|cell| {
+        let platform = Platform::start();
+        let relay = setup(cell, &platform).env("LONGSPLICE_WORKSPACE_CLOSE_ON_EXPIRY", "true").start();
+        let soon = support::keys::unix_ms() as u64 / 1000 + 2;
+        let mut lasting = Caller::daemon("w1", TARGET).call(&relay);
+        let mut client = Caller::client("w1", TARGET, "c1").claim("exp", soon).call(&relay);
+        expect_policy(&mut client, "token expired");
+        let mut late =
+            Caller::client("w1", TARGET, "c1").claim("exp", json!(-9_007_199_254_740_991_i64)).call(&relay);
+        expect_policy(&mut late, "token expired");
+        // One that says nothing of its end stays, and so does one that never comes to it.
+        let for_ever = Caller::client("w1", TARGET, "c1").claim("exp", 9_007_199_254_740_991);
+        let mut client = for_ever.call(&relay);
+        agree(&mut client, &mut lasting, "s1");
+    });
+}
+
+#[test]
+fn an_operator_ends_a_workspace_and_no_other() {
+    every_cell(|cell| {
+        let (_platform, relay) = start(cell);
+        let mut kicked = Session::new(&relay, "w1", "s1");
+        let mut worker = Caller::worker("w1", "e1").call(&relay);
+        let mut stays = Session::new(&relay, "w11", "s1");
+        let body = r#"{"workspaceId":"w1"}"#;
+        let mut http = Http::over(relay.dial());
+        let head = format!("POST /admin/kick HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n");
+        http.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        assert_eq!(http.response().expect("an answer").json(), json!({ "ok": true, "closed": 3 }));
+        for end in [&mut kicked.daemon, &mut kicked.client, &mut worker] {
+            let Heard::Closed(1001, _) = end.hear(PATIENCE) else { panic!("not closed") };
+        }
+        passes(&mut stays.daemon, &say::envelope("s1", 1), &mut stays.client);
+        // They may come back.
+        let _again = Session::new(&relay, "w1", "s2");
     });
 }
 

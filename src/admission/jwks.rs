@@ -81,13 +81,17 @@ struct Key {
 }
 
 impl KeyRing {
-    /// Whether to ask for the keys before this token is judged: they are not fresh, or its key is not among them.
-    /// A token that no key could help does not cause a question.
-    pub fn wants_fetch(&self, token: &str, now: Time) -> bool {
+    /// Whether other keys could matter to this token: those that are there are not fresh, or its own is not among them.
+    /// Never so for a token that no key could help.
+    pub fn lacks_key(&self, token: &str, now: Time) -> bool {
         let Ok(head) = Head::of(token) else { return false };
         let is_fresh = self.fetched.is_some_and(|at| now.since(at) < JWKS_FRESH);
-        let may_ask = self.asked.is_none_or(|at| now.since(at) >= JWKS_PAUSE);
-        may_ask && (!is_fresh || self.find(head.id()).is_none())
+        !is_fresh || self.find(head.id()).is_none()
+    }
+
+    /// Whether to ask for the keys before this token is judged: it lacks one, and they were not asked for just now.
+    pub fn wants_fetch(&self, token: &str, now: Time) -> bool {
+        self.asked.is_none_or(|at| now.since(at) >= JWKS_PAUSE) && self.lacks_key(token, now)
     }
 
     /// Notes that the keys are being asked for.

@@ -72,8 +72,7 @@ impl Refusals<'_> {
             ("platform-client-key-path", "RELAY_SERVER_CLIENT_KEY_PATH", &config.platform_client_key_path),
         ] {
             let Some(path) = path else {
-                let why =
-                    format!("RELAY_SERVER_MTLS needs it: name the file by {variable}, or turn that off");
+                let why = format!("--platform-mtls needs it: name the file by {variable}, or turn that off");
                 return self.refuse(option, &why);
             };
             if !self.is_there(path) {

@@ -44,9 +44,9 @@ impl Keys {
 
     /// Judges a token, with the platform's keys fetched first where that could matter.
     pub async fn check(&self, token: &str, now: Now) -> Result<Verified, Refusal> {
-        if self.ring.lock().wants_fetch(token, now.at) {
+        if self.ring.lock().lacks_key(token, now.at) {
+            // Who comes while the keys are being fetched waits for them; they may be what is needed.
             let _turn = self.fetching.lock().await;
-            // Whoever had the turn before may have fetched what is needed.
             if self.ring.lock().wants_fetch(token, now.at) {
                 self.ring.lock().asking(now.at);
                 self.fetch(now).await;

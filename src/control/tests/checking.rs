@@ -3,6 +3,7 @@
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
+    mpsc,
 };
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     admission::tests::signer::{Signer, claims},
     control::{LocalCheck, PlatformConfig},
-    dialect::workspace::{Answer, Ask},
+    dialect::workspace::{Answer, Ask, Method},
     limits::{JWKS_FRESH, JWKS_PAUSE},
 };
 
@@ -116,15 +117,30 @@ fn keys_that_are_replaced_are_fetched_on_the_first_unknown_one_and_then_not_for_
 
 #[test]
 fn keys_are_fetched_once_for_all_who_need_them() {
-    let platform = Platform::start();
-    let rig = platform.rig(LocalCheck::Also);
+    let (release, held) = mpsc::channel::<()>();
+    let held = parking_lot::Mutex::new(held);
+    let server = Server::plain(move |heard, stream| match &*heard.path {
+        "/keys" => {
+            let _ = held.lock().recv();
+            respond(stream, "200 OK", "", &Signer::number(0).jwks("v1"))
+        }
+        _ => reply(stream, OK),
+    });
+    let url = server.url("127.0.0.1");
+    let rig = Rig::start(PlatformConfig { local_check: LocalCheck::Also, ..config(&url) });
+    let ask = || rig.ask(Ask::Admit { token: token(0, &json!({})).into(), request: request(None) });
+    ask();
+    assert_eq!(server.next().path, "/keys");
     for _ in 0..20 {
-        rig.ask(Ask::Admit { token: token(0, &json!({})).into(), request: request(None) });
+        ask();
     }
-    for _ in 0..20 {
+    // Answered only after those before it have come to wait.
+    rig.forward(Method::Get, "/api/x", &[], None).expect("it is answered");
+    release.send(()).expect("it waits");
+    for _ in 0..21 {
         assert!(matches!(rig.next(), Answer::Admitted(Ok(_))));
     }
-    assert_eq!(platform.heard().iter().filter(|path| *path == "/keys").count(), 1);
+    assert_eq!(server.heard.try_iter().filter(|heard| heard.path == "/keys").count(), 0);
 }
 
 #[test]
