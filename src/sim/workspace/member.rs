@@ -285,8 +285,12 @@ impl Member {
             (Part::Client, "relay_key_exchange_response") => {
                 let of_member = format!("{own}{}/", self.index);
                 assert!(field("requestId").starts_with(&of_member), "{message} reached {of_member}");
-                self.has_session |= field("requestId") == self.session();
-                self.next_at = scene.at();
+                // The answer to an exchange that it gave up says nothing about the present one: to begin anew for
+                // it would give that one up as well, and so on for ever.
+                if field("requestId") == self.session() {
+                    self.has_session = true;
+                    self.next_at = scene.at();
+                }
             }
             (Part::Client, "e2ee") => {
                 let session = field("sessionId");
