@@ -68,6 +68,12 @@ pub struct Report {
     pub admitted: u64,
     /// See `admitted`.
     pub denied: u64,
+    /// Questions that the platform had no room for.
+    pub refused_questions: u64,
+    /// Upgrades, and requests of workers, whose connections were gone when the platform answered.
+    pub gone_asking: u64,
+    /// Messages that went from a member to another.
+    pub workspace_messages: u64,
     /// Members of workspaces that were closed for what waited for them.
     pub overflows: u64,
     /// Times that a message waited for room.
@@ -99,6 +105,7 @@ pub struct Run {
     crews: Vec<Crew>,
     platform: SimPlatform,
     promptness: Promptness,
+    gone_asking: u64,
     addresses: Vec<String>,
     truth: Truth,
     dice: Dice,
@@ -192,6 +199,7 @@ impl Run {
             crews,
             platform,
             promptness,
+            gone_asking: 0,
             addresses,
             truth: Truth::default(),
             step_us: dice.size(10_000),
@@ -253,6 +261,7 @@ impl Run {
         let mut moved = false;
         while let Some((question, answer)) = self.platform.answer_one(&self.promptness, &mut self.dice) {
             moved = true;
+            self.gone_asking += u64::from(!self.shards[usize::from(question.shard)].holds(question.conn));
             if question.answer(&self.relay.mailboxes, answer) {
                 self.network.borrow_mut().wake(question.shard);
             }
@@ -409,6 +418,7 @@ impl Run {
             run.running.iter().all(|running| !running)
         });
         assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
+        assert_eq!(self.relay.policy.workspace_gate().taken(), (0, 0), "places of workspaces are left");
         report.steps = self.steps;
         report.elapsed = self.network.borrow().now().at.since(self.started_at);
         report
@@ -431,6 +441,7 @@ impl Run {
             paired_messages: self.couples.iter().map(Couple::heard).sum(),
             resumed: self.couples.iter().map(Couple::resumed).sum(),
             answered: self.crews.iter().map(Crew::answered).sum(),
+            gone_asking: self.gone_asking,
             bytes: [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum(),
             ..Report::default()
         };
@@ -444,7 +455,11 @@ impl Run {
                 report.admitted += value(Metric::AdmissionOk);
                 report.denied += value(Metric::AdmissionDenied);
                 report.overflows += value(Metric::WsSlowClientTerminated);
+                report.workspace_messages += value(Metric::FramesClientToDaemon)
+                    + value(Metric::KeyExchangeResponseRoutedLocal)
+                    + value(Metric::SessionFrameRoutedLocal);
             }
+            report.refused_questions += snapshot.questions_refused;
             report.message_waits += snapshot.message_budget_waits;
             report.paced_us += snapshot.paced_us;
             report.buffers_exhausted += snapshot.driver.buffers_exhausted;

@@ -107,7 +107,7 @@ impl Plan {
         let often = Limit { per_minute: 1_000_000, keys_max: 1000 };
         let config = WorkspaceConfig {
             frame_bytes_max: WORKSPACE_MESSAGE_BYTES_MAX,
-            pending_bytes_max: dice.between(20_000, 200_000),
+            pending_bytes_max: 2_000 + dice.size(150_000),
             kex: often,
             pairing: often,
             runtime_per_client: often,

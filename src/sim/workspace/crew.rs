@@ -27,7 +27,9 @@ impl Crew {
 
     /// One step. Returns whether anything moved.
     pub fn step(&mut self, scene: &mut Scene<'_>) -> bool {
-        self.members.iter_mut().fold(false, |moved, member| member.step(scene) || moved)
+        let mut moved = false;
+        self.members.iter_mut().for_each(|member| moved |= member.step(scene));
+        moved
     }
 
     /// When it goes on by itself.

@@ -1,8 +1,8 @@
 //! One member of a workspace: connects, is let in or not, asks and answers, leaves, comes back.
 //!
 //! Everything that a member says names its workspace and itself, so that what is heard tells where it came from. A
-//! daemon
-//! echoes its clients' envelopes; a client knows which echo it is owed; a worker's requests are answered with their paths.
+//! daemon echoes its clients' envelopes; in a session neither of the two may miss one or hear one twice. A worker's
+//! requests are answered with their paths.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -54,6 +54,8 @@ pub(super) struct Member {
     /// Envelopes said in this session, and the last one that came back.
     said: u64,
     heard: u64,
+    /// The sessions that a daemon made on this connection, with the last envelope of each.
+    sessions: BTreeMap<String, u64>,
     /// The paths of a worker's requests by their ids.
     asked: BTreeMap<String, String>,
     paused_until: Time,
@@ -78,6 +80,7 @@ impl Member {
             has_session: false,
             said: 0,
             heard: 0,
+            sessions: BTreeMap::new(),
             asked: BTreeMap::new(),
             paused_until: Time(0),
             next_at: Time(0),
@@ -140,8 +143,9 @@ impl Member {
             Stage::Knocking if scene.dice.chance(scene.manners.reset) => self.drop_wire(scene, true),
             Stage::Inside if scene.dice.chance(scene.manners.close) => self.leave(scene),
             Stage::Inside if scene.dice.chance(scene.manners.reset) => self.drop_wire(scene, true),
-            Stage::Inside if scene.dice.chance(scene.manners.pause) => {
-                self.paused_until = scene.at() + Duration::from_millis(scene.dice.size(5_000) as u64);
+            // Unlike a link's peers it is not waited for: the relay closes it for what it does not take.
+            Stage::Inside if scene.dice.chance(4 * scene.manners.pause) => {
+                self.paused_until = scene.at() + Duration::from_millis(scene.dice.between(1, 5_000) as u64);
             }
             Stage::Inside if scene.at() >= self.next_at => self.talk(scene),
             _ => (),
@@ -165,6 +169,7 @@ impl Member {
         let mut wire = Wire::new(stream, &path, scene.manners.zero_mask);
         self.text.clear();
         self.has_session = false;
+        self.sessions.clear();
         self.asked.clear();
         self.next_at = scene.at();
         self.stage = Stage::Knocking;
@@ -196,7 +201,7 @@ impl Member {
         let rest = match self.calm {
             true if self.answered_in_calm >= CONTENT => 30_000,
             true => 100,
-            false => scene.dice.between(50, 2_000) as u64,
+            false => scene.dice.size(2_000) as u64,
         };
         self.next_at = scene.at() + Duration::from_millis(rest);
         if wire.backlog() <= scene.manners.backlog_bytes {
@@ -276,10 +281,16 @@ impl Member {
                     "requestId": request, "daemonNonce": "n", "sessionId": request, "epoch": 1, "proof": "p",
                 });
                 self.say(answer.to_string().as_bytes(), scene);
+                self.sessions.insert(request, 0);
             }
             (Part::Daemon, "e2ee") => {
                 let session = field("sessionId");
                 assert!(session.starts_with(&own), "{session} reached the daemon of {own}");
+                // Sessions of the daemon before are none of this one's.
+                if let Some(last) = self.sessions.get_mut(&session) {
+                    *last += 1;
+                    assert_eq!(message["seq"], *last, "the envelope of {session} that its daemon hears");
+                }
                 self.say(text, scene);
             }
             (Part::Client, "relay_key_exchange_response") => {
@@ -299,7 +310,7 @@ impl Member {
                 let seq = message["seq"].as_u64().expect("a number");
                 assert!(text == envelope(&session, seq).as_bytes(), "an envelope is not what was said");
                 if session == self.session() {
-                    assert!(seq > self.heard, "envelope {seq} follows {}", self.heard);
+                    assert_eq!(seq, self.heard + 1, "the echo that {session} hears");
                     self.heard = seq;
                     self.count();
                 }
