@@ -118,6 +118,7 @@ pub struct Run {
     strict: bool,
     paced: bool,
     may_overload: bool,
+    claims_may_err: bool,
     stopping: bool,
     steps: u64,
     started_at: Time,
@@ -210,6 +211,7 @@ impl Run {
             strict,
             paced: plan.is_paced(),
             may_overload,
+            claims_may_err: promptness.errs(),
             stopping: false,
             steps: 0,
             started_at,
@@ -480,6 +482,7 @@ impl Run {
             strict: self.strict,
             paced: self.paced,
             may_overload: self.may_overload,
+            claims_may_err: self.claims_may_err,
             stopping: self.stopping,
             idle: self.idle,
         };

@@ -47,6 +47,8 @@ pub(super) struct Member {
     stage: Stage,
     wire: Option<Wire>,
     text: Vec<u8>,
+    /// Something was heard on this connection.
+    heard_any: bool,
     /// Key exchanges and requests of a worker, ever.
     epoch: u64,
     /// The client has its session.
@@ -76,6 +78,7 @@ impl Member {
             stage: Stage::Away(Time(0)),
             wire: None,
             text: Vec::new(),
+            heard_any: false,
             epoch: 0,
             has_session: false,
             said: 0,
@@ -140,7 +143,9 @@ impl Member {
     fn act(&mut self, scene: &mut Scene<'_>) {
         match self.stage {
             Stage::Away(at) if at <= scene.at() && !self.retired => self.connect(scene),
-            Stage::Knocking if scene.dice.chance(scene.manners.reset) => self.drop_wire(scene, true),
+            Stage::Knocking if scene.dice.chance(IMPATIENCE * scene.manners.reset) => {
+                self.drop_wire(scene, true);
+            }
             Stage::Inside if scene.dice.chance(scene.manners.close) => self.leave(scene),
             Stage::Inside if scene.dice.chance(scene.manners.reset) => self.drop_wire(scene, true),
             // Unlike a link's peers it is not waited for: the relay closes it for what it does not take.
@@ -162,12 +167,12 @@ impl Member {
             Part::Client => "client",
             Part::Worker => "worker",
         };
-        let (workspace, index) = (self.workspace, self.index);
-        let path = format!(
-            "{PATH}?role={role}&workspaceId=w{workspace}&runtimeTargetId=t&token=token-of-member-{index}"
-        );
+        let workspace = self.workspace;
+        let path =
+            format!("{PATH}?role={role}&workspaceId=w{workspace}&runtimeTargetId=t&token={}", self.token());
         let mut wire = Wire::new(stream, &path, scene.manners.zero_mask);
         self.text.clear();
+        self.heard_any = false;
         self.has_session = false;
         self.sessions.clear();
         self.asked.clear();
@@ -178,6 +183,11 @@ impl Member {
             self.exchange_keys(&mut wire, scene);
         }
         self.wire = Some(wire);
+    }
+
+    /// What the platform knows it by.
+    fn token(&self) -> String {
+        format!("token-of-member-{}-{}", self.workspace, self.index)
     }
 
     fn exchange_keys(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
@@ -247,6 +257,7 @@ impl Member {
             Incoming::Data { .. } if self.stage == Stage::Leaving => (),
             Incoming::Data { text, payload, last } => {
                 assert!(text, "the relay sends text");
+                self.heard_any = true;
                 self.text.extend(payload);
                 if last {
                     let text = std::mem::take(&mut self.text);
@@ -272,7 +283,10 @@ impl Member {
         let own = format!("w{}/", self.workspace);
         let field = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         match (self.part, &*field("type")) {
-            (_, "relay_status") => assert_eq!(message["code"], "DAEMON_UNAVAILABLE", "{message}"),
+            (_, "relay_status") => {
+                assert_eq!(message["code"], "DAEMON_UNAVAILABLE", "{message}");
+                assert_eq!(message["machineId"], self.token(), "admitted as someone else");
+            }
             (Part::Daemon, "relay_key_exchange_init") => {
                 let request = field("requestId");
                 assert!(request.starts_with(&own), "{request} reached the daemon of {own}");
@@ -346,8 +360,8 @@ impl Member {
             Some(1000) => self.stage == Stage::Leaving,
             Some(1001) => scene.stopping,
             Some(1013) => scene.may_overload || !scene.strict,
-            // Claims that are not ours, a daemon that is there already, or too slow.
-            Some(4008) => true,
+            // Claims that are not ours, a daemon that is there already, or too slow for what it was sent.
+            Some(4008) => scene.claims_may_err || self.part == Part::Daemon || self.heard_any,
             _ => false,
         };
         assert!(explained, "close {code:?} in {:?}", self.stage);
@@ -409,6 +423,8 @@ const CONTENT: u64 = 5;
 const OWED_MAX: u64 = 4;
 /// How long a client waits for the answer to a key exchange.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How much more often one hangs up whose upgrade is not answered yet.
+const IMPATIENCE: u32 = 20;
 /// Requests of a worker that are open at once.
 const ASKED_MAX: usize = 3;
 const FILLER_MAX: usize = 6_000;

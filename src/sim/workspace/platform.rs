@@ -92,6 +92,11 @@ impl Promptness {
         Promptness { answers: 1_000_000, fails: 0, errs: 0 }
     }
 
+    /// Whether it may admit someone as someone else.
+    pub fn errs(&self) -> bool {
+        self.errs > 0
+    }
+
     fn admit(&self, token: &str, request: &Request, dice: &mut Dice) -> Result<Box<Claims>, Denied> {
         if dice.chance(self.fails) {
             return Err(Denied { status: 403, reason: "VALIDATION_FAILED".to_owned() });
@@ -103,6 +108,7 @@ impl Promptness {
             runtime_target_id: request.runtime_target_id.clone(),
             scope: Some(Scope::Runtime),
             client_id: Some(token.into()),
+            machine_id: Some(token.into()),
             managed_executor_id: Some(format!("e{index}").into()),
             ..Claims::default()
         }))
