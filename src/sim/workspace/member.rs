@@ -46,6 +46,8 @@ pub(super) struct Member {
     peer: SocketAddr,
     stage: Stage,
     wire: Option<Wire>,
+    /// How often it has connected.
+    connections: u64,
     text: Vec<u8>,
     /// Something was heard on this connection.
     heard_any: bool,
@@ -77,6 +79,7 @@ impl Member {
             peer,
             stage: Stage::Away(Time(0)),
             wire: None,
+            connections: 0,
             text: Vec::new(),
             heard_any: false,
             epoch: 0,
@@ -145,6 +148,8 @@ impl Member {
             Stage::Away(at) if at <= scene.at() && !self.retired => self.connect(scene),
             Stage::Knocking if scene.dice.chance(IMPATIENCE * scene.manners.reset) => {
                 self.drop_wire(scene, true);
+                // It knocks again while the platform still has the question of before.
+                self.stage = Stage::Away(scene.at() + Duration::from_millis(scene.dice.size(100) as u64));
             }
             Stage::Inside if scene.dice.chance(scene.manners.close) => self.leave(scene),
             Stage::Inside if scene.dice.chance(scene.manners.reset) => self.drop_wire(scene, true),
@@ -167,6 +172,7 @@ impl Member {
             Part::Client => "client",
             Part::Worker => "worker",
         };
+        self.connections += 1;
         let workspace = self.workspace;
         let path =
             format!("{PATH}?role={role}&workspaceId=w{workspace}&runtimeTargetId=t&token={}", self.token());
@@ -185,9 +191,9 @@ impl Member {
         self.wire = Some(wire);
     }
 
-    /// What the platform knows it by.
+    /// What the platform knows this connection of it by.
     fn token(&self) -> String {
-        format!("token-of-member-{}-{}", self.workspace, self.index)
+        format!("token-of-member-{}-{}-{}", self.workspace, self.index, self.connections)
     }
 
     fn exchange_keys(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
@@ -240,8 +246,10 @@ impl Member {
         self.epoch += 1;
         let id = self.session();
         let path = format!(
-            "/api/runtime/workspaces/w{}/managed-executors/e{}/{}",
-            self.workspace, self.index, self.epoch
+            "/api/runtime/workspaces/w{}/managed-executors/{}/{}",
+            self.workspace,
+            self.token(),
+            self.epoch
         );
         let request = json!({
             "type": "viewport.worker_transport.request/v1", "requestId": id, "method": "GET", "path": path,

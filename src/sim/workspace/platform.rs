@@ -102,14 +102,13 @@ impl Promptness {
             return Err(Denied { status: 403, reason: "VALIDATION_FAILED".to_owned() });
         }
         let errs = dice.chance(self.errs);
-        let index = token.rsplit('-').next().unwrap_or_default();
         Ok(Box::new(Claims {
             workspace_id: Some(if errs { "elsewhere".into() } else { request.workspace_id.clone() }),
             runtime_target_id: request.runtime_target_id.clone(),
             scope: Some(Scope::Runtime),
             client_id: Some(token.into()),
             machine_id: Some(token.into()),
-            managed_executor_id: Some(format!("e{index}").into()),
+            managed_executor_id: Some(token.into()),
             ..Claims::default()
         }))
     }
