@@ -62,6 +62,11 @@ impl<D: Driver> Shard<D> {
         view
     }
 
+    /// Whether a connection is here: for tests.
+    pub fn holds(&self, conn: ConnId) -> bool {
+        self.conns.get(conn).is_some()
+    }
+
     /// When the shard turns if nothing happens before: for tests.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.next_deadline()

@@ -121,6 +121,8 @@ pub struct Scene<'a> {
     pub paced: bool,
     /// A move between shards may fail: the relay turns a client away for it.
     pub may_overload: bool,
+    /// The platform may admit a member of a workspace as someone else.
+    pub claims_may_err: bool,
     /// The relay has been told to stop.
     pub stopping: bool,
     /// How long a link may be quiet.

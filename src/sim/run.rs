@@ -27,9 +27,17 @@ use super::{
     pair::Couple,
     stranger::Stranger,
     truth::Truth,
+    workspace::{
+        Crew,
+        platform::{Promptness, SimPlatform},
+    },
 };
 use crate::{
-    dialect::{link::Link, pair::Pair},
+    dialect::{
+        link::Link,
+        pair::Pair,
+        workspace::{Metric, Workspace},
+    },
     driver::Driver,
     limits::DIRECTION_BYTES_HIGH,
     shard::{self, Flow, Shard, mail::Mail},
@@ -54,6 +62,20 @@ pub struct Report {
     pub resumed: u64,
     /// Pairing sessions whose time was over.
     pub expired: u64,
+    /// Answers that members of workspaces heard.
+    pub answered: u64,
+    /// Upgrades to workspaces that were admitted, and that were denied.
+    pub admitted: u64,
+    /// See `admitted`.
+    pub denied: u64,
+    /// Questions that the platform had no room for.
+    pub refused_questions: u64,
+    /// Upgrades, and requests of workers, whose connections were gone when the platform answered.
+    pub gone_asking: u64,
+    /// Messages that went from a member to another.
+    pub workspace_messages: u64,
+    /// Members of workspaces that were closed for what waited for them.
+    pub overflows: u64,
     /// Times that a message waited for room.
     pub message_waits: u64,
     /// Connections that moved between shards.
@@ -80,6 +102,10 @@ pub struct Run {
     clients: Vec<Client>,
     strangers: Vec<Stranger>,
     couples: Vec<Couple>,
+    crews: Vec<Crew>,
+    platform: SimPlatform,
+    promptness: Promptness,
+    gone_asking: u64,
     addresses: Vec<String>,
     truth: Truth,
     dice: Dice,
@@ -92,6 +118,7 @@ pub struct Run {
     strict: bool,
     paced: bool,
     may_overload: bool,
+    claims_may_err: bool,
     stopping: bool,
     steps: u64,
     started_at: Time,
@@ -113,7 +140,8 @@ impl Run {
             faults.late_stop = faults.late_stop.max(300_000);
             terrain.pipes = terrain.pipes.max(1);
         }
-        let plan = settings::Plan::draw(&mut dice);
+        let plan = settings::Plan::draw(&mut dice).with_workspaces(&mut dice);
+        let promptness = Promptness::draw(&mut dice);
         if trace {
             eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");
         }
@@ -123,7 +151,10 @@ impl Run {
         let strict = !faults.break_connections() && faults.stall == 0;
         let network = Network::new(plan.shards, terrain, faults, dice.fork());
         network.borrow_mut().trace = trace;
-        let relay = Arc::new(plan.shared(network.borrow().now().at));
+        let platform = SimPlatform::new(dice.between(1, 20));
+        let mut relay = plan.shared(network.borrow().now().at);
+        relay.platform = Some(Box::new(platform.clone()));
+        let relay = Arc::new(relay);
         let shards = (0..plan.shards)
             .map(|number| {
                 let driver = SimDriver::new(network.clone(), number);
@@ -150,6 +181,12 @@ impl Run {
         let couples = (0..plan.couples)
             .map(|number| Couple::new(number, [address(4, number), address(5, number)], plan.ttl))
             .collect();
+        let crews = (plan.crews.iter().enumerate())
+            .map(|(number, members)| {
+                let peers: Vec<_> = (0..*members).map(|index| address(6, 8 * number + index)).collect();
+                Crew::new(number, &peers)
+            })
+            .collect();
         let started_at = network.borrow().now().at;
         Run {
             network,
@@ -160,6 +197,10 @@ impl Run {
             clients,
             strangers,
             couples,
+            crews,
+            platform,
+            promptness,
+            gone_asking: 0,
             addresses,
             truth: Truth::default(),
             step_us: dice.size(10_000),
@@ -170,6 +211,7 @@ impl Run {
             strict,
             paced: plan.is_paced(),
             may_overload,
+            claims_may_err: promptness.errs(),
             stopping: false,
             steps: 0,
             started_at,
@@ -205,11 +247,26 @@ impl Run {
             peers.clients.iter_mut().for_each(|client| moved |= client.step(scene));
             peers.strangers.iter_mut().for_each(|stranger| moved |= stranger.step(scene));
             peers.couples.iter_mut().for_each(|couple| moved |= couple.step(scene));
+            peers.crews.iter_mut().for_each(|crew| moved |= crew.step(scene));
             moved
         });
+        moved |= self.answer_questions();
         self.check();
         if !moved {
             self.skip_to_next_event();
+        }
+        moved
+    }
+
+    /// The platform answers some of what it was asked.
+    fn answer_questions(&mut self) -> bool {
+        let mut moved = false;
+        while let Some((question, answer)) = self.platform.answer_one(&self.promptness, &mut self.dice) {
+            moved = true;
+            self.gone_asking += u64::from(!self.shards[usize::from(question.shard)].holds(question.conn));
+            if question.answer(&self.relay.mailboxes, answer) {
+                self.network.borrow_mut().wake(question.shard);
+            }
         }
         moved
     }
@@ -249,7 +306,8 @@ impl Run {
         let peers = (self.hosts.iter().filter_map(Host::wakes_at))
             .chain(self.clients.iter().filter_map(Client::wakes_at))
             .chain(self.strangers.iter().filter_map(Stranger::wakes_at))
-            .chain(self.couples.iter().filter_map(Couple::wakes_at));
+            .chain(self.couples.iter().filter_map(Couple::wakes_at))
+            .chain(self.crews.iter().filter_map(Crew::wakes_at));
         let next = deadlines.chain(peers).chain(network.next_due()).filter(|at| *at > now).min();
         if let Some(next) = next {
             network.advance(next.since(now));
@@ -291,12 +349,15 @@ impl Run {
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
+        self.crews.iter_mut().for_each(Crew::calm_down);
+        self.promptness = Promptness::calm();
         self.until("links move and introductions end once it is calm", Duration::from_secs(1_500), |run| {
             run.clients
                 .iter()
                 .all(|client| client.is_gone() || client.leg().is_some_and(|leg| run.is_even(leg)))
                 && run.hosts.iter().flat_map(Host::legs).all(|leg| run.is_even(leg))
                 && run.couples.iter().all(Couple::is_even)
+                && run.crews.iter().all(Crew::is_even)
         });
     }
 
@@ -310,6 +371,7 @@ impl Run {
             peers.clients.iter_mut().for_each(|client| client.retire(scene));
             peers.strangers.iter_mut().for_each(Stranger::retire);
             peers.couples.iter_mut().for_each(|couple| couple.retire(scene));
+            peers.crews.iter_mut().for_each(|crew| crew.retire(scene));
             false
         });
         self.until("everyone leaves", Duration::from_secs(60), |run| {
@@ -317,8 +379,17 @@ impl Run {
                 && run.clients.iter().all(Client::is_gone)
                 && run.strangers.iter().all(Stranger::is_gone)
                 && run.couples.iter().all(Couple::is_gone)
+                && run.crews.iter().all(Crew::is_gone)
                 && run.shards.iter().all(|shard| shard.view().connections == 0)
                 && run.shards.iter().all(|shard| shard.dialects().pair.as_ref().is_some_and(Pair::is_empty))
+        });
+        assert_eq!(self.relay.policy.workspace_gate().taken(), (0, 0), "places of workspaces are left");
+        // Scopes and limits outlive their members for a while, with the alarms that see to their end.
+        self.until("workspaces are forgotten", Duration::from_secs(400), |run| {
+            let is_empty = |shard: &Shard<SimDriver>| {
+                shard.dialects().workspace.as_ref().is_none_or(Workspace::is_empty)
+            };
+            run.shards.iter().all(|shard| is_empty(shard) && shard.view().timers == 1)
         });
         for shard in &mut self.shards {
             assert!(shard.view().is_idle(), "more than the shard itself is left: {:?}", shard.view());
@@ -349,6 +420,7 @@ impl Run {
             run.running.iter().all(|running| !running)
         });
         assert_eq!(self.network.borrow().held_by_relay(), 0, "descriptors are left");
+        assert_eq!(self.relay.policy.workspace_gate().taken(), (0, 0), "places of workspaces are left");
         report.steps = self.steps;
         report.elapsed = self.network.borrow().now().at.since(self.started_at);
         report
@@ -370,6 +442,8 @@ impl Run {
             messages: self.truth.messages(),
             paired_messages: self.couples.iter().map(Couple::heard).sum(),
             resumed: self.couples.iter().map(Couple::resumed).sum(),
+            answered: self.crews.iter().map(Crew::answered).sum(),
+            gone_asking: self.gone_asking,
             bytes: [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum(),
             ..Report::default()
         };
@@ -378,6 +452,16 @@ impl Run {
             report.moves += snapshot.handoffs.received;
             report.stalls += snapshot.stalls;
             report.expired += snapshot.pair.expired;
+            if let Some(workspace) = &shard.dialects().workspace {
+                let value = |metric| workspace.counters().value(metric);
+                report.admitted += value(Metric::AdmissionOk);
+                report.denied += value(Metric::AdmissionDenied);
+                report.overflows += value(Metric::WsSlowClientTerminated);
+                report.workspace_messages += value(Metric::FramesClientToDaemon)
+                    + value(Metric::KeyExchangeResponseRoutedLocal)
+                    + value(Metric::SessionFrameRoutedLocal);
+            }
+            report.refused_questions += snapshot.questions_refused;
             report.message_waits += snapshot.message_budget_waits;
             report.paced_us += snapshot.paced_us;
             report.buffers_exhausted += snapshot.driver.buffers_exhausted;
@@ -398,6 +482,7 @@ impl Run {
             strict: self.strict,
             paced: self.paced,
             may_overload: self.may_overload,
+            claims_may_err: self.claims_may_err,
             stopping: self.stopping,
             idle: self.idle,
         };
@@ -406,6 +491,7 @@ impl Run {
             clients: &mut self.clients,
             strangers: &mut self.strangers,
             couples: &mut self.couples,
+            crews: &mut self.crews,
         };
         act(&mut peers, &mut scene)
     }
@@ -416,6 +502,7 @@ struct Peers<'a> {
     clients: &'a mut [Client],
     strangers: &'a mut [Stranger],
     couples: &'a mut [Couple],
+    crews: &'a mut [Crew],
 }
 
 /// Receives that a source may still have until it is turned off, at its latest.

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use super::{dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX};
+use super::{
+    dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX,
+    workspace::MESSAGE_BYTES_MAX as WORKSPACE_MESSAGE_BYTES_MAX,
+};
 use crate::{
-    admission::{AllowList, SharedPolicy},
+    admission::{AllowList, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
     dialect::{
         Dialects, Kind, Place,
         link::{Link, LinkConfig},
         pair::{Pair, PairConfig},
-        workspace::{Workspace, WorkspaceConfig},
+        workspace::{Limit, Workspace, WorkspaceConfig},
     },
     limits::{PING_INTERVAL, ROLE_TIMEOUT},
     pacing::Rates,
@@ -31,6 +34,8 @@ pub struct Plan {
     pub strangers: usize,
     /// Pairs of devices.
     pub couples: usize,
+    /// The members of each workspace.
+    pub crews: Vec<usize>,
     /// `SESSION_TTL_SECONDS`.
     pub ttl: Duration,
     /// `LINK_RELAY_IDLE_SEC`.
@@ -63,6 +68,7 @@ impl Plan {
             clients: dice.between(1, 12),
             strangers: dice.below(4),
             couples: dice.below(4),
+            crews: Vec::new(),
             ttl: Duration::from_secs(dice.between(5, 30) as u64),
             idle: Duration::from_secs(dice.between(60, 400) as u64),
             rates,
@@ -77,7 +83,8 @@ impl Plan {
                 slow_peer: Duration::from_secs(30),
                 splice_bytes_min: if dice.chance(250_000) { 0 } else { dice.size(100_000) },
                 outbox_bytes_max: dice.size(1 << 20),
-                message_bytes_max: PAIR_MESSAGE_BYTES_MAX + dice.size(1 << 20),
+                message_bytes_max: PAIR_MESSAGE_BYTES_MAX.max(WORKSPACE_MESSAGE_BYTES_MAX)
+                    + dice.size(1 << 20),
                 connections_max: 0,
                 shard_connections_max: usize::MAX,
                 connections_per_ip_max: 0,
@@ -89,6 +96,35 @@ impl Plan {
             hash_key,
             workspace: None,
         }
+    }
+
+    /// Adds workspaces to a plan: drawn last, so that what a seed was before it stays.
+    pub fn with_workspaces(mut self, dice: &mut Dice) -> Plan {
+        self.crews = (0..dice.below(4)).map(|_| dice.between(1, 5)).collect();
+        if self.crews.is_empty() {
+            return self;
+        }
+        let often = Limit { per_minute: 1_000_000, keys_max: 1000 };
+        let config = WorkspaceConfig {
+            frame_bytes_max: WORKSPACE_MESSAGE_BYTES_MAX,
+            pending_bytes_max: 2_000 + dice.size(150_000),
+            kex: often,
+            pairing: often,
+            runtime_per_client: often,
+            runtime_per_workspace: often,
+            daemon: often,
+            ..WorkspaceConfig::default()
+        };
+        // One that takes nothing at the moment is closed while more waits for all than may.
+        self.settings.outbox_bytes_max = self.settings.outbox_bytes_max.max(512 * 1024);
+        self.settings.manners[Kind::Workspace as usize] = config.manners(ROLE_TIMEOUT);
+        self.settings.workspace = Some(WorkspaceGateSettings {
+            upgrades_per_minute: 1_000_000,
+            query_tokens: true,
+            ..WorkspaceGateSettings::default()
+        });
+        self.workspace = Some(config);
+        self
     }
 
     /// The plan of a scenario: one shard, links at `rates`, frames of `splice_bytes_min` leave by a pipe.

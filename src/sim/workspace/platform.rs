@@ -5,9 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 
 use crate::{
-    dialect::workspace::{Answer, Ask},
+    dialect::workspace::{Answer, Ask, Claims, Denied, Request, Response, Scope},
     id::ConnId,
     shard::{Mailboxes, Platform, mail::Mail},
+    sim::dice::Dice,
 };
 
 /// A question that waits for its answer.
@@ -39,9 +40,77 @@ impl SimPlatform {
         self.open.lock().len()
     }
 
+    /// Decides whether one of those that wait is answered now, and how.
+    pub fn answer_one(&self, promptness: &Promptness, dice: &mut Dice) -> Option<(Question, Answer)> {
+        let open = self.open();
+        if open == 0 || !dice.chance(promptness.answers) {
+            return None;
+        }
+        let question = self.take(dice.below(open))?;
+        let answer = match &question.ask {
+            Ask::Admit { token, request } => Answer::Admitted(promptness.admit(token, request, dice)),
+            Ask::Forward { request_id, path, .. } => {
+                let response = Response { status: 200, headers: Vec::new(), body: path.clone() };
+                let outcome =
+                    if dice.chance(promptness.fails) { Err("fault".to_owned()) } else { Ok(response) };
+                Answer::Forwarded { request_id: request_id.clone(), outcome }
+            }
+        };
+        Some((question, answer))
+    }
+
     /// Takes the question at `index` of those that wait.
     pub fn take(&self, index: usize) -> Option<Question> {
         self.open.lock().remove(index)
+    }
+}
+
+/// How a platform answers, in millionths.
+#[derive(Clone, Copy, Debug)]
+pub struct Promptness {
+    /// One of the open questions is answered; per step.
+    answers: u32,
+    /// It is denied, or fails.
+    fails: u32,
+    /// The claims name another workspace.
+    errs: u32,
+}
+
+impl Promptness {
+    /// The platform of a run.
+    pub fn draw(dice: &mut Dice) -> Promptness {
+        let slow = dice.chance(500_000);
+        Promptness {
+            answers: if slow { dice.size(50_000) as u32 } else { 900_000 },
+            fails: if dice.chance(500_000) { dice.size(300_000) as u32 } else { 0 },
+            errs: if dice.chance(500_000) { dice.size(300_000) as u32 } else { 0 },
+        }
+    }
+
+    /// At once, and always well.
+    pub fn calm() -> Promptness {
+        Promptness { answers: 1_000_000, fails: 0, errs: 0 }
+    }
+
+    /// Whether it may admit someone as someone else.
+    pub fn errs(&self) -> bool {
+        self.errs > 0
+    }
+
+    fn admit(&self, token: &str, request: &Request, dice: &mut Dice) -> Result<Box<Claims>, Denied> {
+        if dice.chance(self.fails) {
+            return Err(Denied { status: 403, reason: "VALIDATION_FAILED".to_owned() });
+        }
+        let errs = dice.chance(self.errs);
+        Ok(Box::new(Claims {
+            workspace_id: Some(if errs { "elsewhere".into() } else { request.workspace_id.clone() }),
+            runtime_target_id: request.runtime_target_id.clone(),
+            scope: Some(Scope::Runtime),
+            client_id: Some(token.into()),
+            machine_id: Some(token.into()),
+            managed_executor_id: Some(token.into()),
+            ..Claims::default()
+        }))
     }
 }
 
