@@ -8,8 +8,8 @@ use crate::{
     time::Time,
 };
 
-/// How many warnings a shard may still write: a peer may cause one with each message, and writing them must neither fill
-/// a disk nor hold up the shard.
+/// How many warnings a shard may still write: a peer may cause one with each message, and writing them must neither
+/// fill a disk nor hold up the shard.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     since: Time,
