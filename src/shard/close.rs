@@ -84,10 +84,14 @@ impl<D: Driver> Shard<D> {
         self.close(id, reason);
     }
 
-    /// The answer to our close frame would not be understood: it is waited for no longer than for the frame to leave.
-    pub(super) fn expect_no_answer(&mut self, id: ConnId) {
-        let waits = |conn: &&Conn| conn.due == Due::Close && conn.timer.is_some() && !conn.close_received;
-        if self.conns.get(id).as_ref().is_some_and(waits) {
+    /// Drops what came behind the message that closed the connection, and with it the place in the stream: the answer
+    /// to our close frame would not be understood, so it is waited for no longer than for the frame to leave.
+    pub(super) fn drop_unread(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.unread.take().is_none() || std::mem::replace(&mut conn.deaf, true) {
+            return;
+        }
+        if conn.due == Due::Close && conn.timer.is_some() && !conn.close_received {
             self.arm(id, Due::Close, CLOSE_TIMEOUT);
         }
     }

@@ -140,12 +140,7 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         match conn.state {
             State::Spliced if conn.unread_len() > 0 => self.pump_unread(id),
-            // The place in the stream is lost with the bytes.
-            State::Closing => {
-                if conn.unread.take().is_some() && !std::mem::replace(&mut conn.deaf, true) {
-                    self.expect_no_answer(id);
-                }
-            }
+            State::Closing => self.drop_unread(id),
             State::Open => self.end_open(id),
             _ => {}
         }
