@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::site::*;
 use crate::{
     admission::{TrustedProxies, WorkspaceGateSettings},
-    dialect::workspace::{Ask, Claims, Denied, Metric, Role},
+    dialect::workspace::{Ask, Claims, Denied, Metric, Role, WorkspaceConfig},
     shard::{self, Shard},
     sim::{driver::SimDriver, network::StreamId, workspace::platform::SimPlatform},
 };
@@ -84,6 +84,22 @@ fn a_peer_that_resets_while_the_platform_thinks_frees_everything_and_the_answer_
     assert_eq!((site.connections(), site.taken()), (0, (0, 0)));
     site.answer(&question, Ok(Claims::default()));
     assert_eq!(site.connections(), 0);
+}
+
+#[test]
+fn an_answer_for_a_peer_that_is_gone_admits_nobody_in_its_place() {
+    let mut site = Site::with_config(WorkspaceConfig::default());
+    let gone = site.call(&daemon("w"));
+    let stale = site.question();
+    site.network.borrow_mut().peer_close(gone, true);
+    site.settle();
+    let peer = site.call(&daemon("w"));
+    let question = site.question();
+    assert_eq!(question.conn.index, stale.conn.index, "it took the slot of the one that is gone");
+    site.answer(&stale, Ok(claims("w")));
+    assert_eq!(site.hear(peer), (String::new(), false), "that answer was not for it");
+    site.answer(&question, Ok(claims("w")));
+    assert!(site.hear(peer).0.starts_with(SWITCHED));
 }
 
 #[test]
