@@ -109,9 +109,15 @@ pub enum ServerFrame {
     Close,
 }
 
-/// Takes the first frame off `input`, if it is there whole. Errors: it is nothing that is waited for in a session,
-/// pings included: none is as old as that.
+/// Takes the first frame that is no ping off `input`, if it is there whole. A session is over before an answer to a
+/// ping is missed. Errors: it is nothing that is waited for in a session.
 pub fn take_server_frame(input: &mut Vec<u8>) -> Result<Option<ServerFrame>, String> {
+    while let [first, length @ 0..=125, ..] = input[..]
+        && first == 0x80 | PING
+        && input.len() >= 2 + usize::from(length)
+    {
+        input.drain(..2 + usize::from(length));
+    }
     let (payload_at, length) = match input[..] {
         [_, length @ 0..=125, ..] => (2, usize::from(length)),
         [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
