@@ -1,9 +1,9 @@
 //! How the relay of a run is set up: shards, options, and how many peers it gets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    dice::Dice, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX,
+    dice::Dice, driver::SimDriver, network, pair::MESSAGE_BYTES_MAX as PAIR_MESSAGE_BYTES_MAX,
     workspace::MESSAGE_BYTES_MAX as WORKSPACE_MESSAGE_BYTES_MAX,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     },
     limits::{PING_INTERVAL, ROLE_TIMEOUT},
     pacing::Rates,
-    shard::{self, shared::Settings},
+    shard::{self, Shard, shared::Settings},
     time::Time,
 };
 
@@ -171,6 +171,23 @@ impl Plan {
     pub fn shared(&self, started_at: Time) -> shard::Shared {
         let policy = SharedPolicy::new(self.per_minute, AllowList::default());
         shard::Shared::new(self.settings.clone(), policy, self.shards, started_at)
+    }
+
+    /// The shards, accepting.
+    pub fn start_shards(
+        &self,
+        network: &network::Shared,
+        relay: &Arc<shard::Shared>,
+        dice: &mut Dice,
+    ) -> Vec<Shard<SimDriver>> {
+        let start = |number| {
+            let driver = SimDriver::new(network.clone(), number);
+            let dialects = self.dialects(number);
+            let mut shard = Shard::new(driver, number, Arc::clone(relay), dialects, dice.generator());
+            shard.start();
+            shard
+        };
+        (0..self.shards).map(start).collect()
     }
 
     /// The dialects of one shard.

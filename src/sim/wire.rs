@@ -132,6 +132,19 @@ impl Wire {
         self.send_frame(TEXT, true, text.as_bytes(), dice);
     }
 
+    /// Queues a whole message as text or binary, in one frame or several: `fragment` is how often of a million times it
+    /// is cut once more.
+    pub fn send_message(&mut self, message: &[u8], fragment: u32, dice: &mut Dice) {
+        let mut opcode = if dice.chance(500_000) { TEXT } else { BINARY };
+        let mut rest = message;
+        while dice.chance(fragment) && rest.len() > 1 {
+            let (part, more) = rest.split_at(dice.below(rest.len()));
+            self.send_frame(opcode, false, part, dice);
+            (opcode, rest) = (0, more);
+        }
+        self.send_frame(opcode, true, rest, dice);
+    }
+
     /// Queues a ping; its answer is checked.
     pub fn send_ping(&mut self, dice: &mut Dice) {
         let mut payload = vec![0; dice.below(126)];

@@ -10,7 +10,7 @@ use crate::{
     sim::{
         dice::Dice,
         manners::Scene,
-        wire::{BINARY, Incoming, TEXT, Wire},
+        wire::{Incoming, Wire},
     },
     time::Time,
 };
@@ -244,7 +244,7 @@ impl Device {
         let payload = payload(bond.number, self.role, self.epoch, self.said, scene.at());
         let session = self.session.as_deref().unwrap_or_default();
         let message = json!({ "type": "relay", "sessionId": session, "payload": payload }).to_string();
-        send(wire, message.as_bytes(), scene);
+        wire.send_message(message.as_bytes(), scene.manners.fragment, scene.dice);
     }
 
     fn take(&mut self, incoming: Incoming, bond: &mut Bond, scene: &mut Scene<'_>) {
@@ -384,16 +384,4 @@ fn payload(couple: usize, role: Role, epoch: u64, count: u64, at: Time) -> Strin
     dice.fill(&mut filler);
     let filler: String = filler.iter().map(|byte| char::from(b'0' + byte % 75)).collect();
     format!("{couple}/{epoch}/{count}/{}/{filler}", at.0)
-}
-
-/// Sends a message as text or binary, in one frame or several.
-fn send(wire: &mut Wire, message: &[u8], scene: &mut Scene<'_>) {
-    let mut opcode = if scene.dice.chance(500_000) { TEXT } else { BINARY };
-    let mut rest = message;
-    while scene.dice.chance(scene.manners.fragment) && rest.len() > 1 {
-        let (part, more) = rest.split_at(scene.dice.below(rest.len()));
-        wire.send_frame(opcode, false, part, scene.dice);
-        (opcode, rest) = (0, more);
-    }
-    wire.send_frame(opcode, true, rest, scene.dice);
 }

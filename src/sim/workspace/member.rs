@@ -13,7 +13,7 @@ use crate::{
     sim::{
         dice::Dice,
         manners::Scene,
-        wire::{BINARY, Incoming, TEXT, Wire},
+        wire::{Incoming, Wire},
     },
     time::Time,
 };
@@ -203,7 +203,7 @@ impl Member {
             "type": "relay_key_exchange_init", "version": 2, "profile": "noise-ik", "requestId": self.session(),
             "clientPublicKey": "k", "clientNonce": "n", "clientProof": "p",
         });
-        send(wire, init.to_string().as_bytes(), scene);
+        wire.send_message(init.to_string().as_bytes(), scene.manners.fragment, scene.dice);
     }
 
     /// What the present key exchange and the session that comes of it are called.
@@ -231,7 +231,7 @@ impl Member {
                 Part::Client => {
                     self.said += 1;
                     let message = envelope(&self.session(), self.said);
-                    send(&mut wire, message.as_bytes(), scene);
+                    wire.send_message(message.as_bytes(), scene.manners.fragment, scene.dice);
                 }
                 Part::Worker => self.ask(&mut wire, scene),
             }
@@ -254,7 +254,7 @@ impl Member {
         let request = json!({
             "type": "viewport.worker_transport.request/v1", "requestId": id, "method": "GET", "path": path,
         });
-        send(wire, request.to_string().as_bytes(), scene);
+        wire.send_message(request.to_string().as_bytes(), scene.manners.fragment, scene.dice);
         self.asked.insert(id, path);
     }
 
@@ -359,7 +359,7 @@ impl Member {
 
     fn say(&mut self, message: &[u8], scene: &mut Scene<'_>) {
         if let Some(wire) = &mut self.wire {
-            send(wire, message, scene);
+            wire.send_message(message, scene.manners.fragment, scene.dice);
         }
     }
 
@@ -411,18 +411,6 @@ fn envelope(session: &str, seq: u64) -> String {
     let head =
         format!(r#"{{"type":"e2ee","version":2,"profile":"noise-ik","sessionId":"{session}","epoch":1,"#);
     format!(r#"{head}"seq":{seq},"iv":"i","tag":"t","ciphertext":"{filler}"}}"#)
-}
-
-/// Sends a message as text or binary, in one frame or several.
-fn send(wire: &mut Wire, message: &[u8], scene: &mut Scene<'_>) {
-    let mut opcode = if scene.dice.chance(500_000) { TEXT } else { BINARY };
-    let mut rest = message;
-    while scene.dice.chance(scene.manners.fragment) && rest.len() > 1 {
-        let (part, more) = rest.split_at(scene.dice.below(rest.len()));
-        wire.send_frame(opcode, false, part, scene.dice);
-        (opcode, rest) = (0, more);
-    }
-    wire.send_frame(opcode, true, rest, scene.dice);
 }
 
 /// Answers that a member needs to hear in calm before it is content.

@@ -47,15 +47,7 @@ impl Site {
         let mut relay = plan.shared(network.borrow().now().at);
         relay.platform = Some(Box::new(platform.clone()));
         let relay = Arc::new(relay);
-        let shards = (0..plan.shards)
-            .map(|number| {
-                let driver = SimDriver::new(network.clone(), number);
-                let mut shard =
-                    Shard::new(driver, number, relay.clone(), plan.dialects(number), dice.generator());
-                shard.start();
-                shard
-            })
-            .collect();
+        let shards = plan.start_shards(&network, &relay, &mut dice);
         Site { network, relay, shards, platform, callers: 0 }
     }
 
