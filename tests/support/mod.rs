@@ -11,6 +11,7 @@
 
 pub mod bulk;
 pub mod cell;
+pub mod direct;
 pub mod end;
 pub mod http;
 pub mod keys;
