@@ -4,9 +4,9 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `knock` (upgrades that wait
-//! for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet), `forward`
-//! (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
+//! Reading order: this file (the turn), [`conn`] (the state), `http` and `handshakes` (up to the upgrade), `knock`
+//! (upgrades that wait for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet),
+//! `forward` (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
@@ -17,6 +17,7 @@ pub mod conn;
 mod forward;
 pub mod gather;
 mod halt;
+mod handshakes;
 pub mod home;
 mod http;
 mod input;
@@ -41,6 +42,7 @@ use self::{
     forward::Stalls,
     gather::Gathers,
     halt::{Found, Halt},
+    handshakes::Handshakes,
     home::Home,
     mail::Mail,
 };
@@ -65,6 +67,7 @@ pub struct Shard<D: Driver> {
     random: ChaCha12Rng,
     counters: Snapshot,
     now: Now,
+    handshakes: Handshakes,
     home: Home,
     gathers: Gathers,
     stalls: Stalls,
@@ -111,6 +114,7 @@ impl<D: Driver> Shard<D> {
             random,
             counters: Snapshot { shard: number, ..Snapshot::default() },
             now,
+            handshakes: Handshakes::default(),
             home: Home::default(),
             gathers: Gathers::default(),
             stalls: Stalls::default(),

@@ -12,6 +12,7 @@
 pub mod bulk;
 pub mod cable;
 pub mod cell;
+pub mod direct;
 pub mod end;
 pub mod faults;
 pub mod http;
@@ -25,6 +26,9 @@ pub mod platform;
 pub mod process;
 pub mod raw;
 pub mod relay;
+pub mod sequence;
+pub mod verdict;
+pub mod violations;
 pub mod wire;
 pub mod workspace;
 
