@@ -39,7 +39,8 @@ fn confine(command: &mut Command, program: BpfProgram) {
     unsafe { command.pre_exec(move || seccompiler::apply_filter(&program).map_err(io::Error::other)) };
 }
 
-/// Starts a relay under a filter. Gives its log up to the line that says it listens, or its end; and its exit code if it did not listen.
+/// Starts a relay under a filter. Gives its log up to the line that says it listens, or its end; and its exit code if
+/// it did not listen.
 fn start(driver: &str, program: BpfProgram) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     confine(&mut command, program);

@@ -62,8 +62,8 @@ pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 
 impl Cable {
-    /// Moves the calling thread into a name space of its own, and lays the wire. `None`, with a line that says why, where
-    /// that cannot be done.
+    /// Moves the calling thread into a name space of its own, and lays the wire. `None`, with a line that says why,
+    /// where that cannot be done.
     pub fn lay(far_mtu: u32) -> Option<Cable> {
         if !faults::is_root("a bad network") {
             return None;

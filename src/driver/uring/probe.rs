@@ -10,7 +10,8 @@ use super::{
 };
 use crate::driver::{ChooseError, PoolOptions, buffers::Pool};
 
-/// Makes a real ring, asks for every operation, has one carried out and registers a buffer ring, then lets all of it go.
+/// Makes a real ring, asks for every operation, has one carried out and registers a buffer ring, then lets all of it
+/// go.
 pub(in crate::driver) fn probe() -> Result<(), ChooseError> {
     let refused = |call| move |error: io::Error| ChooseError::Refused { call, error };
     let mut ring = Ring::new(Queues::DEFAULT).map_err(refused("io_uring_setup"))?;
