@@ -10,9 +10,10 @@ use std::{
 use longsplice::driver::process::{self, Signal, Signals};
 
 use crate::{
-    engine::{self, Assignment, Board, Lead, Sample, Stage, Tally, Times},
+    engine::{self, Assignment, Board, Lead, PartTally, Sample, Stage, Tally, Times},
+    mix,
     plan::Plan,
-    report::model::{Latency, Run, Setup, Spread, Tick, Totals},
+    report::model::{Latency, Part, Run, Setup, Spread, Tick, Totals},
     scenario::Scenario,
     target::Target,
 };
@@ -48,18 +49,21 @@ pub enum Error {
     Machine(String),
     /// The relay cannot be reached or does not let links come up: what, and the remedy.
     Relay(String),
+    /// A second signal: nobody waits for a report.
+    Abandoned,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Machine(text) | Error::Relay(text) => out.write_str(text),
+            Error::Abandoned => out.write_str("ended by a second signal"),
         }
     }
 }
 
 /// Runs a scenario against a relay. SIGINT or SIGTERM, taken from `signals`, ends the measured part early and still
-/// gives a report (`Run::was_interrupted`); a second one ends the process.
+/// gives a report (`Run::was_interrupted`); a second one ends the run without ([`Error::Abandoned`]).
 ///
 /// What the relay and this program cost (`Run::cost`, `Run::generator`) is left empty: the observer knows.
 pub fn run(
@@ -88,7 +92,7 @@ pub fn run(
     workers.lead.set(Stage::Stop);
     let Course { series, was_interrupted, times, began, .. } = course;
     let boards = workers.boards.clone();
-    let tally = workers.join();
+    let tally = workers.join(scenario);
     observer.phase(Phase::Over);
     let Led { links, setup, seconds } = led?;
     // What the boards showed when links were still coming up was a little behind.
@@ -110,15 +114,16 @@ pub fn run(
         settings,
         setup: Setup { links, seconds: setup.as_secs_f64(), connections: 2 * links + plan.hosts() },
         seconds: seconds.as_secs_f64(),
+        latency: Latency::of(&tally.latency()),
+        latency_of: latency_of(scenario).to_owned(),
+        parts: parts(scenario, &tally),
         totals: Totals {
-            messages: tally.messages,
-            payload_bytes: tally.payload_bytes,
+            messages: tally.parts.iter().map(|part| part.messages).sum(),
+            payload_bytes: tally.parts.iter().map(|part| part.payload_bytes).sum(),
             sessions: tally.sessions,
             pings: tally.pings,
             errors: tally.errors,
         },
-        latency: Latency::of(&tally.latency),
-        latency_of: scenario.latency_of().to_owned(),
         series: series.collect(),
         rates: scenario.compares_links().then(|| spread(tally.rates)).flatten(),
         verification: tally.verification,
@@ -164,7 +169,7 @@ impl Workers {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {
                     workers.lead.set(Stage::Stop);
-                    workers.join();
+                    workers.join(&scenario);
                     return Err(Error::Machine(format!("no thread: {error}: raise ulimit -u")));
                 }
             }
@@ -172,8 +177,8 @@ impl Workers {
         Ok(workers)
     }
 
-    fn join(self) -> Tally {
-        let mut all = Tally::new();
+    fn join(self, scenario: &Scenario) -> Tally {
+        let mut all = Tally::new(scenario);
         for thread in self.threads {
             match thread.join() {
                 Ok(tally) => all.add(tally),
@@ -247,11 +252,12 @@ impl Course<'_> {
         Ok(Led { links, setup, seconds })
     }
 
-    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for.
+    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for, and
+    /// a second signal.
     fn pass(&mut self, time: Duration) -> Result<bool, Error> {
         let is_interrupted = self.signals.wait(time) == Some(Signal::Stop);
         if is_interrupted && self.was_interrupted {
-            std::process::exit(INTERRUPTED);
+            return Err(Error::Abandoned);
         }
         if let Some(error) = self.boards.iter().find_map(|board| board.fatal.lock().take()) {
             return Err(error);
@@ -306,6 +312,33 @@ fn links_up(boards: &[Arc<Board>]) -> u64 {
     boards.iter().map(|board| board.sample.lock().links_up).sum()
 }
 
+/// What the run's latencies are.
+fn latency_of(scenario: &Scenario) -> &'static str {
+    let leading = scenario.parts.all().iter().find(|part| scenario.is_leading(part.pattern));
+    leading.and_then(|part| scenario.latency_of(part.pattern)).unwrap_or("not measured")
+}
+
+/// What each part of a mixed load did.
+fn parts(scenario: &Scenario, tally: &Tally) -> Vec<Part> {
+    let parts = scenario.parts.all();
+    if parts.len() < 2 {
+        return Vec::new();
+    }
+    let mut links = vec![0; parts.len()];
+    for link in 0..scenario.links {
+        links[scenario.parts.number_of(link)] += 1;
+    }
+    let part = |((part, tally), links): ((&mix::Part, &PartTally), u64)| Part {
+        name: part.name.clone(),
+        links,
+        messages: tally.messages,
+        payload_bytes: tally.payload_bytes,
+        latency: Latency::of(&tally.latency),
+        latency_of: scenario.latency_of(part.pattern).unwrap_or("not measured").to_owned(),
+    };
+    parts.iter().zip(&tally.parts).zip(links).map(part).collect()
+}
+
 fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
@@ -324,5 +357,3 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
 const PACE: Duration = Duration::from_millis(20);
 /// Longer than the workers take to see that the traffic begins.
 const LEAD_TIME: Duration = Duration::from_millis(60);
-/// The exit code of a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     dialect::Dialect,
-    mix::Mix,
+    mix::{Mix, Parts, RATE_MAX, RATE_MIN},
     settings::Settings,
     sizes::{Bytes, Sizes},
 };
@@ -85,6 +85,16 @@ pub enum Measure {
     Pairings,
 }
 
+/// How the messages of links that send by the clock lie to one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrival {
+    /// Evenly over the interval, one link after the other.
+    Spread,
+    /// All links at the same instants, again and again.
+    Burst,
+}
+
 /// How clients mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -118,10 +128,10 @@ pub struct Scenario {
     pub warmup: Duration,
     /// Length of the measured part.
     pub length: Duration,
-    pub sizes: Sizes,
-    /// Messages a second of each link that sends by the clock.
-    pub rate: f64,
-    pub mix: Mix,
+    /// What the links do.
+    pub parts: Parts,
+    /// Of links that send by the clock.
+    pub arrival: Arrival,
     /// Of `Kind::Pair`.
     pub measure: Measure,
     pub mask: Mask,
@@ -147,11 +157,14 @@ impl Scenario {
     /// Completes settings with the kind's defaults. Errors: the setting, its value, and what it may be.
     pub fn new(kind: Kind, name: Option<&str>, settings: &Settings) -> Result<Scenario, String> {
         let streams = matches!(kind, Kind::Stream | Kind::Duplex | Kind::Paced);
-        if settings.rate.is_some() && !matches!(kind, Kind::Rate | Kind::Mixed) {
-            return Err(format!(
-                "--rate is for `rate` and `mixed`; `{}` is not paced by the clock",
-                kind.name()
-            ));
+        let clocked = [("rate", settings.rate.is_some()), ("arrival", settings.arrival.is_some())];
+        for (option, _) in clocked.into_iter().filter(|(_, is_given)| *is_given) {
+            if !matches!(kind, Kind::Rate | Kind::Mixed) {
+                let kind = kind.name();
+                return Err(format!(
+                    "--{option} is for `rate` and `mixed`; `{kind}` is not paced by the clock"
+                ));
+            }
         }
         if settings.mix.is_some() && kind != Kind::Mixed {
             return Err(format!("--mix is for `mixed`, not for `{}`", kind.name()));
@@ -190,16 +203,35 @@ impl Scenario {
         let ramp = number("ramp", settings.ramp.unwrap_or(0.0), 0.0, 1e9)?;
         let seconds = settings.seconds.unwrap_or(if kind == Kind::Hold { 60.0 } else { 10.0 });
         let warmup = settings.warmup.unwrap_or(if kind == Kind::Paced { 3.0 } else { 0.0 });
+        let measure = settings.measure.unwrap_or(Measure::RoundTrips);
+        let sizes = settings.size.clone().unwrap_or(Sizes::Fixed(size));
+        let rate = number("rate", settings.rate.unwrap_or(10.0), RATE_MIN, RATE_MAX)?;
+        let alone = |pattern| Parts::alone(kind.name(), pattern, sizes.clone(), rate);
+        let parts = match kind {
+            Kind::Pingpong => alone(Pattern::Pingpong),
+            Kind::Rate => alone(Pattern::Rate),
+            Kind::Stream | Kind::Paced => alone(Pattern::Stream),
+            Kind::Duplex => alone(Pattern::Duplex),
+            Kind::Hold => alone(Pattern::Idle),
+            Kind::Churn => alone(Pattern::Churn),
+            Kind::Pair => alone(match measure {
+                Measure::RoundTrips => Pattern::Pingpong,
+                Measure::Pairings => Pattern::Churn,
+            }),
+            Kind::Mixed => {
+                let default = || DEFAULT_MIX.parse::<Mix>().expect("the default is a mix");
+                settings.mix.clone().unwrap_or_else(default).complete(&sizes, rate)
+            }
+        };
         Ok(Scenario {
             name: name.unwrap_or(kind.name()).to_owned(),
             kind,
             links: whole("links", settings.links.unwrap_or(links_default), 1, 10_000_000)?,
             warmup: Duration::from_secs_f64(number("warmup", warmup, 0.0, 1e6)?),
             length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
-            sizes: settings.size.clone().unwrap_or(Sizes::Fixed(size)),
-            rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
-            mix: settings.mix.clone().unwrap_or_else(|| DEFAULT_MIX.parse().expect("the default is a mix")),
-            measure: settings.measure.unwrap_or(Measure::RoundTrips),
+            parts,
+            arrival: settings.arrival.unwrap_or(Arrival::Spread),
+            measure,
             mask: settings.mask.unwrap_or(Mask::Random),
             verify: settings.verify.unwrap_or(match kind {
                 // What is decoded anyway is compared at little cost.
@@ -221,23 +253,6 @@ impl Scenario {
             receive_buffer: buffer(settings.receive_buffer, "receive-buffer", 0)?,
             sources: settings.source_address.clone().unwrap_or_default(),
         })
-    }
-
-    /// What the link of this number does.
-    pub fn pattern(&self, link: u32) -> Pattern {
-        match self.kind {
-            Kind::Pingpong => Pattern::Pingpong,
-            Kind::Rate => Pattern::Rate,
-            Kind::Stream | Kind::Paced => Pattern::Stream,
-            Kind::Duplex => Pattern::Duplex,
-            Kind::Hold => Pattern::Idle,
-            Kind::Churn => Pattern::Churn,
-            Kind::Mixed => self.mix.pattern(link),
-            Kind::Pair => match self.measure {
-                Measure::RoundTrips => Pattern::Pingpong,
-                Measure::Pairings => Pattern::Churn,
-            },
-        }
     }
 
     /// The protocol that it speaks.
@@ -263,24 +278,22 @@ impl Scenario {
         matches!(self.kind, Kind::Stream | Kind::Duplex | Kind::Paced)
     }
 
-    /// Whether latencies are counted from when a message was due, not from when it left.
-    pub fn times_the_clock(&self) -> bool {
-        match self.kind {
-            Kind::Rate => true,
-            Kind::Mixed => self.mix.0.iter().any(|(pattern, _)| *pattern == Pattern::Rate),
-            _ => false,
-        }
+    /// Whether a part's latencies are those that the run's own are made of: where some links send by the clock, theirs
+    /// alone, because a time from when a message was due and a round trip do not mix.
+    pub fn is_leading(&self, pattern: Pattern) -> bool {
+        let clocked = |pattern| pattern == Pattern::Rate;
+        let is_measured = self.latency_of(pattern).is_some();
+        is_measured && (clocked(pattern) || !self.parts.all().iter().any(|part| clocked(part.pattern)))
     }
 
-    /// What one latency is.
-    pub fn latency_of(&self) -> &'static str {
-        match self.kind {
-            _ if self.times_the_clock() => "from schedule to arrival",
-            Kind::Pingpong | Kind::Mixed => "round trip",
-            Kind::Pair if self.churns() => "pairing",
-            Kind::Pair => "round trip",
-            Kind::Churn => "session set-up",
-            Kind::Rate | Kind::Stream | Kind::Duplex | Kind::Hold | Kind::Paced => "not measured",
+    /// What one latency of a link of this pattern is; `None` where none is measured.
+    pub fn latency_of(&self, pattern: Pattern) -> Option<&'static str> {
+        match pattern {
+            Pattern::Rate => Some("from schedule to arrival"),
+            Pattern::Pingpong => Some("round trip"),
+            Pattern::Churn if self.dialect() == Dialect::Pair => Some("pairing"),
+            Pattern::Churn => Some("session set-up"),
+            Pattern::Stream | Pattern::Duplex | Pattern::Idle => None,
         }
     }
 
@@ -294,7 +307,6 @@ impl Scenario {
             ("links".to_owned(), self.links.to_string()),
             ("seconds".to_owned(), self.length.as_secs_f64().to_string()),
             ("warmup".to_owned(), self.warmup.as_secs_f64().to_string()),
-            ("size".to_owned(), self.sizes.to_string()),
             ("mask".to_owned(), format!("{:?}", self.mask).to_lowercase()),
             ("verify".to_owned(), format!("{:?}", self.verify).to_lowercase()),
             ("seed".to_owned(), self.seed.to_string()),
@@ -316,10 +328,18 @@ impl Scenario {
             }
         };
         if matches!(self.kind, Kind::Rate | Kind::Mixed) {
-            all.insert("rate".to_owned(), self.rate.to_string());
+            let arrival = self.arrival.to_possible_value().expect("no value is hidden");
+            all.insert("arrival".to_owned(), arrival.get_name().to_owned());
         }
+        let parts = self.parts.all();
         if self.kind == Kind::Mixed {
-            all.insert("mix".to_owned(), self.mix.to_string());
+            let parts: Vec<String> = parts.iter().map(|part| part.in_full().to_string()).collect();
+            all.insert("mix".to_owned(), parts.join(","));
+        } else {
+            all.insert("size".to_owned(), parts[0].sizes.to_string());
+        }
+        if self.kind == Kind::Rate {
+            all.insert("rate".to_owned(), parts[0].rate.to_string());
         }
         all
     }

@@ -20,7 +20,7 @@ mod wire;
 mod worker;
 
 pub use self::{
-    tally::{Board, Lead, Sample, Stage, Tally, Times},
+    tally::{Board, Lead, PartTally, Sample, Stage, Tally, Times},
     worker::{Assignment, work},
 };
 
