@@ -31,8 +31,8 @@ pub enum Letter {
         host: Remote,
         /// Its IP.
         ip: IpAddr,
-        /// What it claims.
-        claim: Claim,
+        /// What it claims. In a box, because nothing else that shards tell each other is as large.
+        claim: Box<Claim>,
     },
     /// Back: what the registry says.
     Judged {
@@ -122,7 +122,7 @@ impl Link {
     pub(super) fn read(&mut self, cx: &mut Cx<'_>, from: u16, letter: Letter) {
         match letter {
             Letter::Claim { host, ip, claim } => {
-                let verdict = self.judge(cx, host, ip, claim);
+                let verdict = self.judge(cx, host, ip, *claim);
                 self.post(cx, from, Letter::Judged { host: host.conn, address: claim.address, verdict });
             }
             Letter::Judged { host, address, verdict } => self.on_judged(cx, host, address, verdict),

@@ -155,7 +155,7 @@ impl Link {
         debug_assert!(control.asked.is_none(), "a held connection has sent a message");
         control.asked = Some(Asked { claim, timer });
         cx.actions.push(Action::Hold { conn });
-        self.post(cx, home, Letter::Claim { host, ip, claim });
+        self.post(cx, home, Letter::Claim { host, ip, claim: Box::new(claim) });
         Ok(())
     }
 
