@@ -11,6 +11,11 @@ use crate::scenario::Pattern;
 pub struct Mix(pub Vec<(Pattern, u32)>);
 
 impl Mix {
+    /// Whether it has links of this pattern.
+    pub fn has(&self, pattern: Pattern) -> bool {
+        self.0.iter().any(|(known, _)| *known == pattern)
+    }
+
     /// What the link of this number does. Every run of as many links as the weights' sum holds each pattern by its
     /// weight, and shorter ones nearly so.
     pub fn pattern(&self, link: u32) -> Pattern {
@@ -40,8 +45,9 @@ impl FromStr for Mix {
                 .split_once(':')
                 .ok_or_else(|| format!("{part}: a pattern wants its weight, as in stream:2"))?;
             let known = PATTERNS.iter().find(|(known, _)| *known == name);
-            let (_, pattern) = known
-                .ok_or_else(|| format!("{name}: a mix is made of pingpong, rate, stream, duplex and hold"))?;
+            let (_, pattern) = known.ok_or_else(|| {
+                format!("{name}: a mix is made of pingpong, rate, stream, duplex, hold and churn")
+            })?;
             let weight = weight.parse().ok().filter(|weight| (1..=10_000).contains(weight));
             mix.push((*pattern, weight.ok_or_else(|| format!("{part}: a weight is 1 to 10000"))?));
         }
@@ -69,12 +75,13 @@ fn gcd(one: u64, other: u64) -> u64 {
     if other == 0 { one } else { gcd(other, one % other) }
 }
 
-const PATTERNS: [(&str, Pattern); 5] = [
+const PATTERNS: [(&str, Pattern); 6] = [
     ("pingpong", Pattern::Pingpong),
     ("rate", Pattern::Rate),
     ("stream", Pattern::Stream),
     ("duplex", Pattern::Duplex),
     ("hold", Pattern::Idle),
+    ("churn", Pattern::Churn),
 ];
 
 #[cfg(test)]
@@ -100,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_no_mix_is_refused() {
-        for text in ["", "hold", "hold:0", "hold:x", "churn:1", "hold:1,,stream:1"] {
+        for text in ["", "hold", "hold:0", "hold:x", "pair:1", "hold:1,,stream:1"] {
             assert!(text.parse::<Mix>().is_err(), "{text:?}");
         }
     }

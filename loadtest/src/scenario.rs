@@ -10,6 +10,7 @@ use crate::{
     mix::Mix,
     settings::Settings,
     sizes::{Bytes, Sizes},
+    soak::Hardship,
 };
 
 /// The kinds of load. The names are the subcommands and the `kind` in files.
@@ -32,6 +33,8 @@ pub enum Kind {
     Paced,
     /// Some links of each pattern, by weight.
     Mixed,
+    /// All of it for long, with mishaps; the relay is watched for growth.
+    Soak,
     /// Pairing sessions of two devices; [`Measure`] says what they do.
     Pair,
 }
@@ -48,6 +51,7 @@ impl Kind {
             Kind::Churn => "churn",
             Kind::Paced => "paced",
             Kind::Mixed => "mixed",
+            Kind::Soak => "soak",
             Kind::Pair => "pair",
         }
     }
@@ -122,6 +126,8 @@ pub struct Scenario {
     /// Messages a second of each link that sends by the clock.
     pub rate: f64,
     pub mix: Mix,
+    /// Of `Kind::Soak`, and of what runs beside it.
+    pub hardship: Option<Hardship>,
     /// Of `Kind::Pair`.
     pub measure: Measure,
     pub mask: Mask,
@@ -147,15 +153,19 @@ impl Scenario {
     /// Completes settings with the kind's defaults. Errors: the setting, its value, and what it may be.
     pub fn new(kind: Kind, name: Option<&str>, settings: &Settings) -> Result<Scenario, String> {
         let streams = matches!(kind, Kind::Stream | Kind::Duplex | Kind::Paced);
-        if settings.rate.is_some() && !matches!(kind, Kind::Rate | Kind::Mixed) {
+        if settings.rate.is_some() && !matches!(kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
             return Err(format!(
-                "--rate is for `rate` and `mixed`; `{}` is not paced by the clock",
+                "--rate is for `rate`, `mixed` and `soak`; `{}` is not paced by the clock",
                 kind.name()
             ));
         }
-        if settings.mix.is_some() && kind != Kind::Mixed {
-            return Err(format!("--mix is for `mixed`, not for `{}`", kind.name()));
+        if settings.mix.is_some() && !matches!(kind, Kind::Mixed | Kind::Soak) {
+            return Err(format!("--mix is for `mixed` and `soak`, not for `{}`", kind.name()));
         }
+        if kind == Kind::Mixed && settings.mix.as_ref().is_some_and(|mix| mix.has(Pattern::Churn)) {
+            return Err("--mix churn: only a `soak` mixes links that churn with others".to_owned());
+        }
+        let hardship = Hardship::of(kind, settings)?;
         if settings.measure.is_some() && kind != Kind::Pair {
             return Err(format!("--measure is for `pair`, not for `{}`", kind.name()));
         }
@@ -170,9 +180,10 @@ impl Scenario {
             }
         }
         let size = match kind {
-            Kind::Stream | Kind::Duplex => 64 << 10,
-            Kind::Paced => 4 << 10,
-            _ => 128,
+            Kind::Stream | Kind::Duplex => Sizes::Fixed(64 << 10),
+            Kind::Paced => Sizes::Fixed(4 << 10),
+            Kind::Soak => SOAK_SIZES.parse().expect("the default is of sizes"),
+            _ => Sizes::Fixed(128),
         };
         let buffer = |given: Option<Bytes>, name: &str, otherwise: u64| match given
             .map_or(otherwise, |bytes| bytes.0)
@@ -183,32 +194,49 @@ impl Scenario {
         };
         let links_default = match kind {
             Kind::Hold => 10_000,
+            Kind::Soak => 120,
             _ if streams => 16,
             _ => 100,
         };
-        let capped = streams || kind == Kind::Mixed;
+        let capped = streams || matches!(kind, Kind::Mixed | Kind::Soak);
         let ramp = number("ramp", settings.ramp.unwrap_or(0.0), 0.0, 1e9)?;
-        let seconds = settings.seconds.unwrap_or(if kind == Kind::Hold { 60.0 } else { 10.0 });
-        let warmup = settings.warmup.unwrap_or(if kind == Kind::Paced { 3.0 } else { 0.0 });
+        let seconds = settings.seconds.unwrap_or(match kind {
+            Kind::Soak => 1800.0,
+            Kind::Hold => 60.0,
+            _ => 10.0,
+        });
+        let warmup = settings.warmup.unwrap_or(match kind {
+            Kind::Soak => (seconds / 5.0).min(300.0),
+            Kind::Paced => 3.0,
+            _ => 0.0,
+        });
+        let mix = if kind == Kind::Soak { SOAK_MIX } else { DEFAULT_MIX };
+        let links_per_host = if kind == Kind::Soak { 10 } else { 100 };
         Ok(Scenario {
             name: name.unwrap_or(kind.name()).to_owned(),
             kind,
             links: whole("links", settings.links.unwrap_or(links_default), 1, 10_000_000)?,
             warmup: Duration::from_secs_f64(number("warmup", warmup, 0.0, 1e6)?),
             length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
-            sizes: settings.size.clone().unwrap_or(Sizes::Fixed(size)),
+            sizes: settings.size.clone().unwrap_or(size),
             rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
-            mix: settings.mix.clone().unwrap_or_else(|| DEFAULT_MIX.parse().expect("the default is a mix")),
+            mix: settings.mix.clone().unwrap_or_else(|| mix.parse().expect("the default is a mix")),
+            hardship,
             measure: settings.measure.unwrap_or(Measure::RoundTrips),
             mask: settings.mask.unwrap_or(Mask::Random),
             verify: settings.verify.unwrap_or(match kind {
                 // What is decoded anyway is compared at little cost.
-                Kind::Pair => Verify::All,
+                Kind::Pair | Kind::Soak => Verify::All,
                 _ => Verify::Sampled,
             }),
             seed: settings.seed.unwrap_or(1),
             threads: settings.threads.map(|threads| whole("threads", threads, 1, 1024)).transpose()?,
-            links_per_host: whole("links-per-host", settings.links_per_host.unwrap_or(100), 1, 1_000_000)?,
+            links_per_host: whole(
+                "links-per-host",
+                settings.links_per_host.unwrap_or(links_per_host),
+                1,
+                1_000_000,
+            )?,
             ramp: (ramp > 0.0).then_some(ramp),
             handshakes: whole("handshakes", settings.handshakes.unwrap_or(128), 1, 1_000_000)?,
             patience: Duration::from_secs_f64(number(
@@ -218,7 +246,12 @@ impl Scenario {
                 1e6,
             )?),
             send_buffer: buffer(settings.send_buffer, "send-buffer", if capped { 128 << 10 } else { 0 })?,
-            receive_buffer: buffer(settings.receive_buffer, "receive-buffer", 0)?,
+            // Small, so that who does not read is felt by the relay.
+            receive_buffer: buffer(
+                settings.receive_buffer,
+                "receive-buffer",
+                if kind == Kind::Soak { 32 << 10 } else { 0 },
+            )?,
             sources: settings.source_address.clone().unwrap_or_default(),
         })
     }
@@ -232,7 +265,7 @@ impl Scenario {
             Kind::Duplex => Pattern::Duplex,
             Kind::Hold => Pattern::Idle,
             Kind::Churn => Pattern::Churn,
-            Kind::Mixed => self.mix.pattern(link),
+            Kind::Mixed | Kind::Soak => self.mix.pattern(link),
             Kind::Pair => match self.measure {
                 Measure::RoundTrips => Pattern::Pingpong,
                 Measure::Pairings => Pattern::Churn,
@@ -255,7 +288,33 @@ impl Scenario {
 
     /// Whether links are set up and torn down without a pause.
     pub fn churns(&self) -> bool {
-        self.kind == Kind::Churn || self.kind == Kind::Pair && self.measure == Measure::Pairings
+        matches!(self.kind, Kind::Churn | Kind::Soak)
+            || self.kind == Kind::Pair && self.measure == Measure::Pairings
+    }
+
+    /// What runs beside this one, on the same relay: large frames that need no unmasking, and pairing sessions.
+    pub fn companions(&self) -> Vec<Scenario> {
+        let Some(hardship) = self.hardship.as_ref().filter(|_| self.kind == Kind::Soak) else {
+            return Vec::new();
+        };
+        let beside =
+            Scenario { threads: Some(1), hardship: Some(hardship.without_strangers()), ..self.clone() };
+        let large = Scenario {
+            links: self.links.div_ceil(4),
+            sizes: LARGE_SIZES.parse().expect("they are sizes"),
+            mask: Mask::Zero,
+            // So that a link's rate suffices for them.
+            rate: (self.rate / 20.0).max(0.001),
+            ..beside.clone()
+        };
+        let paired = |measure, links| Scenario { kind: Kind::Pair, measure, links, ..beside.clone() };
+        let mut all = vec![
+            large,
+            paired(Measure::RoundTrips, hardship.pair_links / 2),
+            paired(Measure::Pairings, hardship.pair_links.div_ceil(2)),
+        ];
+        all.retain(|scenario| scenario.links > 0);
+        all
     }
 
     /// Whether the links' rates are compared with one another.
@@ -267,7 +326,7 @@ impl Scenario {
     pub fn times_the_clock(&self) -> bool {
         match self.kind {
             Kind::Rate => true,
-            Kind::Mixed => self.mix.0.iter().any(|(pattern, _)| *pattern == Pattern::Rate),
+            Kind::Mixed | Kind::Soak => self.mix.has(Pattern::Rate),
             _ => false,
         }
     }
@@ -276,7 +335,7 @@ impl Scenario {
     pub fn latency_of(&self) -> &'static str {
         match self.kind {
             _ if self.times_the_clock() => "from schedule to arrival",
-            Kind::Pingpong | Kind::Mixed => "round trip",
+            Kind::Pingpong | Kind::Mixed | Kind::Soak => "round trip",
             Kind::Pair if self.churns() => "pairing",
             Kind::Pair => "round trip",
             Kind::Churn => "session set-up",
@@ -315,24 +374,27 @@ impl Scenario {
                 all.insert("measure".to_owned(), measure.get_name().to_owned())
             }
         };
-        if matches!(self.kind, Kind::Rate | Kind::Mixed) {
+        if matches!(self.kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
             all.insert("rate".to_owned(), self.rate.to_string());
         }
-        if self.kind == Kind::Mixed {
+        if let Some(hardship) = &self.hardship {
+            all.extend(hardship.settings());
+        }
+        if matches!(self.kind, Kind::Mixed | Kind::Soak) {
             all.insert("mix".to_owned(), self.mix.to_string());
         }
         all
     }
 }
 
-fn whole(name: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
+pub fn whole(name: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
     match (min..=max).contains(&value) {
         true => Ok(value),
         false => Err(format!("--{name} {value}: a whole number from {min} to {max}")),
     }
 }
 
-fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
+pub fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
     match (min..=max).contains(&value) {
         true => Ok(value),
         false => Err(format!("--{name} {value}: a number from {min} to {max}")),
@@ -340,6 +402,10 @@ fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
 }
 
 const DEFAULT_MIX: &str = "hold:60,pingpong:20,rate:18,stream:2";
+const SOAK_MIX: &str = "hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6";
+/// Above what longsplice splices.
+const LARGE_SIZES: &str = "1KiB:60,300KiB:30,1MiB:10";
+const SOAK_SIZES: &str = "64:45,1KiB:35,16KiB:15,256KiB:5";
 const BUFFER_MAX: u64 = 1 << 30;
 /// With base64 and the JSON around it, below the 16 MiB that no message is longer than.
 const PAIR_SIZE_MAX: u32 = 11 << 20;

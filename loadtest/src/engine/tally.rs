@@ -56,6 +56,8 @@ pub struct Tally {
     pub sessions: u64,
     pub pings: u64,
     pub errors: BTreeMap<String, u64>,
+    /// What was made to happen on purpose, by kind.
+    pub mishaps: BTreeMap<String, u64>,
     /// Microseconds, to three digits.
     pub latency: Histogram<u64>,
     pub verification: Verification,
@@ -71,6 +73,7 @@ impl Tally {
             sessions: 0,
             pings: 0,
             errors: BTreeMap::new(),
+            mishaps: BTreeMap::new(),
             latency: histogram(3),
             verification: Verification::default(),
             rates: Vec::new(),
@@ -85,6 +88,9 @@ impl Tally {
         self.pings += other.pings;
         for (kind, count) in other.errors {
             *self.errors.entry(kind).or_default() += count;
+        }
+        for (kind, count) in other.mishaps {
+            *self.mishaps.entry(kind).or_default() += count;
         }
         self.latency.add(&other.latency).expect("both have the same bounds");
         self.verification.messages += other.verification.messages;
