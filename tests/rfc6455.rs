@@ -12,60 +12,14 @@ use std::{
 use serde_json::json;
 use support::{
     End, Heard, Host, Link, PATIENCE, Peer, Raw, bulk, eventually, every_cell,
+    violations::{Violation, violations},
     wire::{
-        self, BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT, client_frame, client_header, message,
+        self, BINARY, CLOSE, CONTINUATION, FIN, Frame, MASK, PING, PONG, TEXT, client_frame, client_header,
+        message,
     },
 };
 
-const FIN: u8 = 0x80;
-const MASK: [u8; 4] = [0xA5, 0x01, 0xFE, 0x42];
 const MESSAGE_MAX: usize = 16 * 1024 * 1024;
-
-/// Byte sequences that break the protocol, and the code that tells the sender.
-fn violations() -> Vec<(&'static str, u16, Vec<u8>)> {
-    let close = |payload: &[u8]| message(CLOSE, payload);
-    let coded = |code: u16| message(CLOSE, &wire::close_payload(code, b""));
-    let lying = |second: u8, length: &[u8]| [&[FIN | TEXT, second][..], length, &MASK].concat();
-    let mut all = vec![
-        ("not masked", 1002, vec![FIN | TEXT, 5, b'h', b'e', b'l', b'l', b'o']),
-        ("empty and not masked", 1002, vec![FIN | TEXT, 0]),
-        ("a ping not masked", 1002, vec![FIN | PING, 0]),
-        ("RSV1", 1002, client_frame(FIN | 0x40 | TEXT, MASK, b"x")),
-        ("RSV2", 1002, client_frame(FIN | 0x20 | TEXT, MASK, b"x")),
-        ("RSV3", 1002, client_frame(FIN | 0x10 | BINARY, MASK, b"x")),
-        ("RSV1 on a ping", 1002, client_frame(FIN | 0x40 | PING, MASK, b"x")),
-        ("RSV1 on a continuation", 1002, {
-            [client_frame(TEXT, MASK, b"x"), client_frame(FIN | 0x40, MASK, b"x")].concat()
-        }),
-        ("a ping of 126 bytes", 1002, client_frame(FIN | PING, MASK, &[0; 126])),
-        ("a close of 126 bytes", 1002, client_frame(FIN | CLOSE, MASK, &[3; 126])),
-        ("a fragmented ping", 1002, client_frame(PING, MASK, b"x")),
-        ("a fragmented close", 1002, client_frame(CLOSE, MASK, &wire::close_payload(1000, b""))),
-        ("a continuation of nothing", 1002, client_frame(FIN | CONTINUATION, MASK, b"x")),
-        ("a first fragment that continues", 1002, client_frame(CONTINUATION, MASK, b"x")),
-        ("text within a text", 1002, {
-            [client_frame(TEXT, MASK, b"x"), client_frame(FIN | TEXT, MASK, b"x")].concat()
-        }),
-        ("binary within a text", 1002, {
-            [client_frame(TEXT, MASK, b"x"), client_frame(BINARY, MASK, b"x")].concat()
-        }),
-        ("125 in two bytes", 1002, lying(0x80 | 126, &125_u16.to_be_bytes())),
-        ("0 in two bytes", 1002, lying(0x80 | 126, &0_u16.to_be_bytes())),
-        ("65535 in eight bytes", 1002, lying(0x80 | 127, &65_535_u64.to_be_bytes())),
-        ("1 in eight bytes", 1002, lying(0x80 | 127, &1_u64.to_be_bytes())),
-        ("the highest bit of a length", 1002, lying(0x80 | 127, &(1_u64 << 63 | 70_000).to_be_bytes())),
-        ("a close of one byte", 1002, close(&[3])),
-        ("a close reason that is not UTF-8", 1007, close(&wire::close_payload(1000, b"\xC3\x28"))),
-        ("a close reason cut in a character", 1007, close(&wire::close_payload(1000, b"\xE2\x82"))),
-    ];
-    for opcode in [3, 4, 5, 6, 7, 0xB, 0xC, 0xD, 0xE, 0xF] {
-        all.push(("a reserved opcode", 1002, client_frame(FIN | opcode, MASK, b"x")));
-    }
-    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65535] {
-        all.push(("a close code that is not for the wire", 1002, coded(code)));
-    }
-    all
-}
 
 #[test]
 fn a_violation_closes_a_socket_without_a_role() {
@@ -73,7 +27,7 @@ fn a_violation_closes_a_socket_without_a_role() {
         let relay = cell.start();
         // All at once, because a fault's close handshake may take its two seconds.
         let mut guilty = Vec::new();
-        for (what, code, bytes) in violations() {
+        for Violation { what, code, bytes, .. } in violations() {
             let mut socket = Raw::open(&relay);
             socket.write(&bytes);
             guilty.push((what, code, socket));
@@ -101,7 +55,7 @@ fn a_violation_on_a_relayed_link_closes_both_ends_each_with_its_code() {
         let relay = cell.start();
         let mut host = Host::register(&relay);
         let mut links = Vec::new();
-        for (n, (what, code, bytes)) in violations().into_iter().enumerate() {
+        for (n, Violation { what, code, bytes, .. }) in violations().into_iter().enumerate() {
             let Link { client, host, .. } = host.join::<Raw, Raw>(&relay);
             let (mut guilty, other) = if n % 2 == 0 { (client, host) } else { (host, client) };
             guilty.write(&[message(BINARY, b"before"), bytes].concat());
@@ -313,6 +267,42 @@ fn fragments_keep_their_type_and_control_frames_pass_between_them() {
             assert_eq!(link.host.hear(PATIENCE), expected(""));
             link.client.write(&[client_frame(opcode, MASK, b""), client_frame(FIN, MASK, b"")].concat());
             assert_eq!(link.host.hear(PATIENCE), expected(""));
+        }
+    });
+}
+
+#[test]
+fn a_message_that_begins_before_its_link_relays_arrives_whole() {
+    every_cell(|cell| {
+        let relay = cell.start();
+        let mut host = Host::register(&relay);
+        // Fragments before and behind, one cut within a frame, and one of which only an empty fragment came.
+        let whole = client_frame(FIN | BINARY, MASK, b"first second");
+        let fragments = |first: &[u8], second: &[u8]| {
+            (client_frame(TEXT, MASK, first), client_frame(FIN | CONTINUATION, MASK, second))
+        };
+        for (expected, (before, behind)) in [
+            (Heard::Text("first second".to_owned()), fragments(b"first ", b"second")),
+            (Heard::Text("second".to_owned()), fragments(b"", b"second")),
+            (Heard::Text("first ".to_owned()), fragments(b"first ", b"")),
+            (Heard::Binary(b"first second".to_vec()), (whole[..9].to_vec(), whole[9..].to_vec())),
+            (Heard::Binary(b"first second".to_vec()), (whole[..4].to_vec(), whole[4..].to_vec())),
+        ] {
+            let (mut client, id) = host.pend::<Raw>(&relay);
+            // The pong behind it shows that it was taken.
+            let in_frame = expected == Heard::Binary(b"first second".to_vec());
+            client.write(&before);
+            if in_frame {
+                thread::sleep(Duration::from_millis(20));
+            } else {
+                client.ping(b"taken", PATIENCE);
+            }
+            let mut dialled_back = Raw::open(&relay);
+            support::link::accept(&mut dialled_back, &id);
+            client.expect_relaying(&id);
+            client.write(&behind);
+            assert_eq!(dialled_back.hear(PATIENCE), expected);
+            Link { id, client, host: dialled_back }.check();
         }
     });
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use longsplice::driver::process::Signals;
 
 use crate::{
+    Failure,
     cores::Cores,
     dialect::Dialect,
     meter::Meter,
@@ -142,21 +143,25 @@ impl Bench {
         Ok(Placed { target, started, description, metrics })
     }
 
-    /// One run, told of as it goes and measured. Errors: one that could not be made, or a relay that ended under it.
+    /// One run, told of as it goes and measured. Errors: one that could not be made, a relay that ended under it, or a
+    /// second signal, upon which a relay that was started is stopped at once.
     pub fn run(
         &self,
         relay: &mut Placed,
         scenario: &Scenario,
         title: &str,
         signals: &Signals,
-    ) -> Result<Run, String> {
+    ) -> Result<Run, Failure> {
         let settle = scenario.hardship.as_ref().map_or(Duration::ZERO, |hardship| hardship.settle);
         let sampler = match &scenario.hardship {
             None => None,
             Some(_) => {
                 let every =
                     Duration::from_secs_f64((scenario.length.as_secs_f64() / SAMPLES_MIN).clamp(0.05, 1.0));
-                Some(Sampler::start(relay.description.pid, relay.metrics.clone(), every)?)
+                Some(
+                    Sampler::start(relay.description.pid, relay.metrics.clone(), every)
+                        .map_err(Failure::Run)?,
+                )
             }
         };
         let mut watch = Watch {
@@ -165,10 +170,16 @@ impl Bench {
             progress: Progress::new(std::io::stderr(), self.how, title, scenario.length.as_secs_f64()),
         };
         let outcome = run::run(scenario, &relay.target, signals, &mut watch);
-        if let Some(started) = &mut relay.started {
-            started.check()?;
+        if let Err(run::Error::Abandoned) = outcome {
+            if let Some(started) = &mut relay.started {
+                started.stop_at_once();
+            }
+            return Err(Failure::Abandoned);
         }
-        let mut run = outcome.map_err(|error| error.to_string())?;
+        if let Some(started) = &mut relay.started {
+            started.check().map_err(Failure::Run)?;
+        }
+        let mut run = outcome.map_err(|error| Failure::Run(error.to_string()))?;
         watch.meter.finish(&mut run);
         if let (Some(sampler), Some(soak)) = (watch.sampler, &mut run.soak) {
             let mishaps = std::mem::take(&mut soak.mishaps);

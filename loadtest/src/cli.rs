@@ -152,7 +152,11 @@ impl CompareArgs {
     pub fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         match Kind::from_str(&self.what, false) {
             Ok(kind) => Ok(vec![Scenario::new(kind, None, &self.settings)?]),
-            Err(_) if self.what.ends_with(".toml") => file::read(self.what.as_ref(), &self.settings),
+            Err(_) if self.what.ends_with(".toml") => {
+                let mut scenarios = file::read(self.what.as_ref(), &self.settings)?;
+                file::tell_apart(&mut scenarios);
+                Ok(scenarios)
+            }
             Err(_) => Err(format!("{}: neither a kind of load nor a .toml file", self.what)),
         }
     }
@@ -177,6 +181,7 @@ impl Command {
                 for path in files {
                     scenarios.extend(file::read(path, &load.settings).map_err(Failure::Usage)?);
                 }
+                file::tell_apart(&mut scenarios);
                 return Ok((load, scenarios));
             }
             Command::Compare(_) => unreachable!("a comparison is no load of one relay"),
@@ -207,6 +212,7 @@ mod tests {
             match cli.command.scenarios() {
                 Ok((_, scenarios)) => Ok(scenarios.len()),
                 Err(Failure::Usage(text) | Failure::Run(text)) => Err(text),
+                Err(Failure::Abandoned) => unreachable!("nothing runs"),
             }
         };
         assert_eq!(scenarios("x pingpong --links 10 --size 64..128 --verify all --mask zero"), Ok(1));
@@ -219,6 +225,8 @@ mod tests {
             ("x pair --size 12MiB", "11 MiB at most"),
             ("x pingpong --size 4", "--size"),
             ("x pingpong --rate 3", "--rate"),
+            ("x hold --arrival burst", "--arrival"),
+            ("x mixed --mix stream:1@3", "stream:1@3"),
             ("x stream --send-buffer 3", "--send-buffer 3"),
             ("x mixed --mix churn:1", "churn"),
             ("x hold --seconds 0", "--seconds 0"),

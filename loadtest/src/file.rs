@@ -17,6 +17,17 @@ use crate::{
     settings::Settings,
 };
 
+/// Gives each scenario a name of its own, because reports tell them apart by it: one that came before is numbered.
+pub fn tell_apart(scenarios: &mut [Scenario]) {
+    for place in 1..scenarios.len() {
+        let (before, rest) = scenarios.split_at_mut(place);
+        let is_free = |name: &String| before.iter().all(|earlier| earlier.name != *name);
+        let name = rest[0].name.clone();
+        let numbered = (2..).map(|number| format!("{name} ({number})"));
+        rest[0].name = [name.clone()].into_iter().chain(numbered).find(is_free).expect("numbers do not end");
+    }
+}
+
 /// Reads the scenarios of a file. `given` are settings of the command line, which win over the file's.
 pub fn read(path: &Path, given: &Settings) -> Result<Vec<Scenario>, String> {
     let naming = |error: String| format!("{}: {}", path.display(), error.trim_end());
@@ -71,8 +82,21 @@ mod tests {
         let scenarios = parse(text, &given).expect("it is in order");
         let [stream, rate] = &scenarios[..] else { panic!("there are two: {scenarios:?}") };
         assert_eq!((stream.name.as_str(), stream.links, stream.length.as_secs()), ("big", 3, 2));
-        assert_eq!((&stream.sizes, stream.send_buffer), (&Sizes::Fixed(1 << 20), Some(128 << 10)));
-        assert_eq!((rate.name.as_str(), rate.rate, rate.sources.len()), ("rate", 2.5, 1));
+        assert_eq!(
+            (&stream.parts.all()[0].sizes, stream.send_buffer),
+            (&Sizes::Fixed(1 << 20), Some(128 << 10))
+        );
+        assert_eq!((rate.name.as_str(), rate.parts.all()[0].rate, rate.sources.len()), ("rate", 2.5, 1));
+    }
+
+    #[test]
+    fn scenarios_of_one_name_are_told_apart() {
+        let one =
+            |name: &str| Scenario::new(Kind::Hold, Some(name), &Settings::default()).expect("it is in order");
+        let mut scenarios = ["a", "b", "a (2)", "a", "a", "b"].map(one);
+        tell_apart(&mut scenarios);
+        let names = scenarios.each_ref().map(|scenario| scenario.name.as_str());
+        assert_eq!(names, ["a", "b", "a (2)", "a (3)", "a (4)", "b (2)"]);
     }
 
     #[test]

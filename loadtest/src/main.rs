@@ -60,6 +60,7 @@ fn main() -> ExitCode {
             eprintln!("longsplice-loadtest: {text}");
             ExitCode::FAILURE
         }
+        Err(Failure::Abandoned) => ExitCode::from(INTERRUPTED),
     }
 }
 
@@ -69,6 +70,8 @@ pub enum Failure {
     Usage(String),
     /// A run could not be made.
     Run(String),
+    /// A second signal came: there is to be none.
+    Abandoned,
 }
 
 /// Runs scenarios in their order; whether all passed.
@@ -82,7 +85,7 @@ fn run_all(arguments: &LoadArgs, scenarios: &[Scenario]) -> Result<bool, Failure
         // One that is started is started anew for each scenario, so that none inherits another's memory.
         let run = bench.place(&choice, scenario.dialect()).map_err(Failure::Usage).and_then(|mut relay| {
             relays.push(relay.description());
-            bench.run(&mut relay, scenario, &scenario.name, &signals).map_err(Failure::Run)
+            bench.run(&mut relay, scenario, &scenario.name, &signals)
         });
         match run {
             Ok(run) => runs.push(run),
@@ -134,5 +137,7 @@ fn begin() -> Result<(Signals, u64), Failure> {
     Ok((signals, machine::unix_ms()))
 }
 
+/// Of a program that SIGINT ended, as shells have it.
+const INTERRUPTED: u8 = 130;
 /// As `clap` has it.
 const BAD_USAGE: u8 = 2;

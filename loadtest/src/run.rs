@@ -10,9 +10,10 @@ use std::{
 use longsplice::driver::process::{self, Signal, Signals};
 
 use crate::{
-    engine::{self, Assignment, Board, Lead, Sample, Stage, Tally, Times},
+    engine::{self, Assignment, Board, Lead, PartTally, Sample, Stage, Tally, Times},
+    mix,
     plan::Plan,
-    report::model::{Latency, Run, Setup, Soak, Spread, Tick, Totals},
+    report::model::{Latency, Part, Run, Setup, Soak, Spread, Tick, Totals},
     scenario::Scenario,
     target::Target,
 };
@@ -48,18 +49,21 @@ pub enum Error {
     Machine(String),
     /// The relay cannot be reached or does not let links come up: what, and the remedy.
     Relay(String),
+    /// A second signal: nobody waits for a report.
+    Abandoned,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Machine(text) | Error::Relay(text) => out.write_str(text),
+            Error::Abandoned => out.write_str("ended by a second signal"),
         }
     }
 }
 
 /// Runs a scenario against a relay. SIGINT or SIGTERM, taken from `signals`, ends the measured part early and still
-/// gives a report (`Run::was_interrupted`); a second one ends the process.
+/// gives a report (`Run::was_interrupted`); a second one ends the run without ([`Error::Abandoned`]).
 ///
 /// What the relay and this program cost (`Run::cost`, `Run::generator`) is left empty: the observer knows.
 pub fn run(
@@ -94,8 +98,8 @@ pub fn run(
     workers.lead.set(Stage::Stop);
     let Course { series, was_interrupted, times, began, .. } = course;
     let boards = workers.boards.clone();
-    let tally = workers.join();
-    let mishaps = tally.mishaps;
+    let mut tally = workers.join(scenario);
+    let mishaps = std::mem::take(&mut tally.mishaps);
     observer.phase(Phase::Over);
     let Led { links, setup, seconds } = led?;
     // What the boards showed when links were still coming up was a little behind.
@@ -119,15 +123,16 @@ pub fn run(
         settings,
         setup: Setup { links, seconds: setup.as_secs_f64(), connections: 2 * links + hosts },
         seconds: seconds.as_secs_f64(),
+        latency: Latency::of(&tally.latency()),
+        latency_of: latency_of(scenario).to_owned(),
+        parts: parts(scenario, &tally),
         totals: Totals {
-            messages: tally.messages,
-            payload_bytes: tally.payload_bytes,
+            messages: tally.parts.iter().map(|part| part.messages).sum::<u64>() + tally.beside.0,
+            payload_bytes: tally.parts.iter().map(|part| part.payload_bytes).sum::<u64>() + tally.beside.1,
             sessions: tally.sessions,
             pings: tally.pings,
             errors: tally.errors,
         },
-        latency: Latency::of(&tally.latency),
-        latency_of: scenario.latency_of().to_owned(),
         series: series.collect(),
         rates: scenario.compares_links().then(|| spread(tally.rates)).flatten(),
         verification: tally.verification,
@@ -173,16 +178,20 @@ impl Workers {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| Error::Machine(format!("no random bytes: {error}")))?;
         let mut workers = Workers { lead: Arc::new(Lead::new()), boards: Vec::new(), threads: Vec::new() };
-        let started = parties.iter().try_for_each(|party| workers.start_party(party, secret));
+        let started = parties
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, party)| workers.start_party(party, number > 0, secret));
         if let Err(error) = started {
             workers.lead.set(Stage::Stop);
-            workers.join();
+            workers.join(&parties[0].scenario);
             return Err(error);
         }
         Ok(workers)
     }
 
-    fn start_party(&mut self, party: &Party, secret: [u8; 32]) -> Result<(), Error> {
+    /// `is_beside`: it is not the one whose parts are reported.
+    fn start_party(&mut self, party: &Party, is_beside: bool, secret: [u8; 32]) -> Result<(), Error> {
         let Party { scenario, target, plan } = party;
         let count = plan.threads() as u32;
         for part in &plan.parts {
@@ -203,7 +212,10 @@ impl Workers {
                 ramp: scenario.ramp.map(|ramp| ramp / f64::from(count)),
                 needs_own_table: plan.needs_own_tables,
             };
-            self.spawn(move || engine::work(assignment))?;
+            self.spawn(move || match is_beside {
+                true => engine::work(assignment).beside(),
+                false => engine::work(assignment),
+            })?;
         }
         if scenario.hardship.as_ref().is_some_and(|hardship| hardship.strangers > 0.0) {
             let (scenario, target, lead) = (Arc::clone(scenario), Arc::clone(target), Arc::clone(&self.lead));
@@ -221,8 +233,8 @@ impl Workers {
         Ok(())
     }
 
-    fn join(self) -> Tally {
-        let mut all = Tally::new();
+    fn join(self, scenario: &Scenario) -> Tally {
+        let mut all = Tally::new(scenario);
         for thread in self.threads {
             match thread.join() {
                 Ok(tally) => all.add(tally),
@@ -296,11 +308,12 @@ impl Course<'_> {
         Ok(Led { links, setup, seconds })
     }
 
-    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for.
+    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for, and
+    /// a second signal.
     fn pass(&mut self, time: Duration) -> Result<bool, Error> {
         let is_interrupted = self.signals.wait(time) == Some(Signal::Stop);
         if is_interrupted && self.was_interrupted {
-            std::process::exit(INTERRUPTED);
+            return Err(Error::Abandoned);
         }
         if let Some(error) = self.boards.iter().find_map(|board| board.fatal.lock().take()) {
             return Err(error);
@@ -372,6 +385,33 @@ fn halve(series: Vec<Tick>) -> Vec<Tick> {
     halved
 }
 
+/// What the run's latencies are.
+fn latency_of(scenario: &Scenario) -> &'static str {
+    let leading = scenario.parts.all().iter().find(|part| scenario.is_leading(part.pattern));
+    leading.and_then(|part| scenario.latency_of(part.pattern)).unwrap_or("not measured")
+}
+
+/// What each part of a mixed load did.
+fn parts(scenario: &Scenario, tally: &Tally) -> Vec<Part> {
+    let parts = scenario.parts.all();
+    if parts.len() < 2 {
+        return Vec::new();
+    }
+    let mut links = vec![0; parts.len()];
+    for link in 0..scenario.links {
+        links[scenario.parts.number_of(link)] += 1;
+    }
+    let part = |((part, tally), links): ((&mix::Part, &PartTally), u64)| Part {
+        name: part.name.clone(),
+        links,
+        messages: tally.messages,
+        payload_bytes: tally.payload_bytes,
+        latency: Latency::of(&tally.latency),
+        latency_of: scenario.latency_of(part.pattern).unwrap_or("not measured").to_owned(),
+    };
+    parts.iter().zip(&tally.parts).zip(links).map(part).collect()
+}
+
 fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
@@ -392,5 +432,3 @@ const PACE: Duration = Duration::from_millis(20);
 const LEAD_TIME: Duration = Duration::from_millis(60);
 /// Two hours of ticks a second.
 const SERIES_MAX: usize = 7200;
-/// The exit code of a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;

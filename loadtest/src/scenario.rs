@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     dialect::Dialect,
-    mix::Mix,
+    mix::{Mix, Parts, RATE_MAX, RATE_MIN},
     settings::Settings,
     sizes::{Bytes, Sizes},
     soak::Hardship,
@@ -89,6 +89,26 @@ pub enum Measure {
     Pairings,
 }
 
+impl Measure {
+    /// What each session does.
+    fn pattern(self) -> Pattern {
+        match self {
+            Measure::RoundTrips => Pattern::Pingpong,
+            Measure::Pairings => Pattern::Churn,
+        }
+    }
+}
+
+/// How the messages of links that send by the clock lie to one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrival {
+    /// Evenly over the interval, one link after the other.
+    Spread,
+    /// All links at the same instants, again and again.
+    Burst,
+}
+
 /// How clients mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -122,10 +142,10 @@ pub struct Scenario {
     pub warmup: Duration,
     /// Length of the measured part.
     pub length: Duration,
-    pub sizes: Sizes,
-    /// Messages a second of each link that sends by the clock.
-    pub rate: f64,
-    pub mix: Mix,
+    /// What the links do.
+    pub parts: Parts,
+    /// Of links that send by the clock.
+    pub arrival: Arrival,
     /// Of `Kind::Soak`, and of what runs beside it.
     pub hardship: Option<Hardship>,
     /// Of `Kind::Pair`.
@@ -153,11 +173,14 @@ impl Scenario {
     /// Completes settings with the kind's defaults. Errors: the setting, its value, and what it may be.
     pub fn new(kind: Kind, name: Option<&str>, settings: &Settings) -> Result<Scenario, String> {
         let streams = matches!(kind, Kind::Stream | Kind::Duplex | Kind::Paced);
-        if settings.rate.is_some() && !matches!(kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
-            return Err(format!(
-                "--rate is for `rate`, `mixed` and `soak`; `{}` is not paced by the clock",
-                kind.name()
-            ));
+        let clocked = [("rate", settings.rate.is_some()), ("arrival", settings.arrival.is_some())];
+        for (option, _) in clocked.into_iter().filter(|(_, is_given)| *is_given) {
+            if !matches!(kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
+                let kind = kind.name();
+                return Err(format!(
+                    "--{option} is for `rate`, `mixed` and `soak`; `{kind}` is not paced by the clock"
+                ));
+            }
         }
         if settings.mix.is_some() && !matches!(kind, Kind::Mixed | Kind::Soak) {
             return Err(format!("--mix is for `mixed` and `soak`, not for `{}`", kind.name()));
@@ -210,19 +233,35 @@ impl Scenario {
             Kind::Paced => 3.0,
             _ => 0.0,
         });
-        let mix = if kind == Kind::Soak { SOAK_MIX } else { DEFAULT_MIX };
         let links_per_host = if kind == Kind::Soak { 10 } else { 100 };
+        let measure = settings.measure.unwrap_or(Measure::RoundTrips);
+        let sizes = settings.size.clone().unwrap_or(size);
+        let rate = number("rate", settings.rate.unwrap_or(10.0), RATE_MIN, RATE_MAX)?;
+        let alone = |pattern| Parts::alone(kind.name(), pattern, sizes.clone(), rate);
+        let parts = match kind {
+            Kind::Pingpong => alone(Pattern::Pingpong),
+            Kind::Rate => alone(Pattern::Rate),
+            Kind::Stream | Kind::Paced => alone(Pattern::Stream),
+            Kind::Duplex => alone(Pattern::Duplex),
+            Kind::Hold => alone(Pattern::Idle),
+            Kind::Churn => alone(Pattern::Churn),
+            Kind::Pair => alone(measure.pattern()),
+            Kind::Mixed | Kind::Soak => {
+                let default = if kind == Kind::Soak { SOAK_MIX } else { DEFAULT_MIX };
+                let default = || default.parse::<Mix>().expect("the default is a mix");
+                settings.mix.clone().unwrap_or_else(default).complete(&sizes, rate)
+            }
+        };
         Ok(Scenario {
             name: name.unwrap_or(kind.name()).to_owned(),
             kind,
             links: whole("links", settings.links.unwrap_or(links_default), 1, 10_000_000)?,
             warmup: Duration::from_secs_f64(number("warmup", warmup, 0.0, 1e6)?),
             length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
-            sizes: settings.size.clone().unwrap_or(size),
-            rate: number("rate", settings.rate.unwrap_or(10.0), 0.001, 1e6)?,
-            mix: settings.mix.clone().unwrap_or_else(|| mix.parse().expect("the default is a mix")),
+            parts,
+            arrival: settings.arrival.unwrap_or(Arrival::Spread),
             hardship,
-            measure: settings.measure.unwrap_or(Measure::RoundTrips),
+            measure,
             mask: settings.mask.unwrap_or(Mask::Random),
             verify: settings.verify.unwrap_or(match kind {
                 // What is decoded anyway is compared at little cost.
@@ -256,23 +295,6 @@ impl Scenario {
         })
     }
 
-    /// What the link of this number does.
-    pub fn pattern(&self, link: u32) -> Pattern {
-        match self.kind {
-            Kind::Pingpong => Pattern::Pingpong,
-            Kind::Rate => Pattern::Rate,
-            Kind::Stream | Kind::Paced => Pattern::Stream,
-            Kind::Duplex => Pattern::Duplex,
-            Kind::Hold => Pattern::Idle,
-            Kind::Churn => Pattern::Churn,
-            Kind::Mixed | Kind::Soak => self.mix.pattern(link),
-            Kind::Pair => match self.measure {
-                Measure::RoundTrips => Pattern::Pingpong,
-                Measure::Pairings => Pattern::Churn,
-            },
-        }
-    }
-
     /// The protocol that it speaks.
     pub fn dialect(&self) -> Dialect {
         self.kind.dialect()
@@ -299,15 +321,22 @@ impl Scenario {
         };
         let beside =
             Scenario { threads: Some(1), hardship: Some(hardship.without_strangers()), ..self.clone() };
+        let large = LARGE_SIZES.parse().expect("they are sizes");
         let large = Scenario {
             links: self.links.div_ceil(4),
-            sizes: LARGE_SIZES.parse().expect("they are sizes"),
-            mask: Mask::Zero,
             // So that a link's rate suffices for them.
-            rate: (self.rate / 20.0).max(0.001),
+            parts: self.parts.with(&large, 1.0 / 20.0),
+            mask: Mask::Zero,
             ..beside.clone()
         };
-        let paired = |measure, links| Scenario { kind: Kind::Pair, measure, links, ..beside.clone() };
+        let sizes = &self.parts.all()[0].sizes;
+        let paired = |measure: Measure, links| Scenario {
+            kind: Kind::Pair,
+            parts: Parts::alone(Kind::Pair.name(), measure.pattern(), sizes.clone(), 1.0),
+            measure,
+            links,
+            ..beside.clone()
+        };
         let mut all = vec![
             large,
             paired(Measure::RoundTrips, hardship.pair_links / 2),
@@ -322,24 +351,22 @@ impl Scenario {
         matches!(self.kind, Kind::Stream | Kind::Duplex | Kind::Paced)
     }
 
-    /// Whether latencies are counted from when a message was due, not from when it left.
-    pub fn times_the_clock(&self) -> bool {
-        match self.kind {
-            Kind::Rate => true,
-            Kind::Mixed | Kind::Soak => self.mix.has(Pattern::Rate),
-            _ => false,
-        }
+    /// Whether a part's latencies are those that the run's own are made of: where some links send by the clock, theirs
+    /// alone, because a time from when a message was due and a round trip do not mix.
+    pub fn is_leading(&self, pattern: Pattern) -> bool {
+        let clocked = |pattern| pattern == Pattern::Rate;
+        let is_measured = self.latency_of(pattern).is_some();
+        is_measured && (clocked(pattern) || !self.parts.all().iter().any(|part| clocked(part.pattern)))
     }
 
-    /// What one latency is.
-    pub fn latency_of(&self) -> &'static str {
-        match self.kind {
-            _ if self.times_the_clock() => "from schedule to arrival",
-            Kind::Pingpong | Kind::Mixed | Kind::Soak => "round trip",
-            Kind::Pair if self.churns() => "pairing",
-            Kind::Pair => "round trip",
-            Kind::Churn => "session set-up",
-            Kind::Rate | Kind::Stream | Kind::Duplex | Kind::Hold | Kind::Paced => "not measured",
+    /// What one latency of a link of this pattern is; `None` where none is measured.
+    pub fn latency_of(&self, pattern: Pattern) -> Option<&'static str> {
+        match pattern {
+            Pattern::Rate => Some("from schedule to arrival"),
+            Pattern::Pingpong => Some("round trip"),
+            Pattern::Churn if self.dialect() == Dialect::Pair => Some("pairing"),
+            Pattern::Churn => Some("session set-up"),
+            Pattern::Stream | Pattern::Duplex | Pattern::Idle => None,
         }
     }
 
@@ -353,7 +380,6 @@ impl Scenario {
             ("links".to_owned(), self.links.to_string()),
             ("seconds".to_owned(), self.length.as_secs_f64().to_string()),
             ("warmup".to_owned(), self.warmup.as_secs_f64().to_string()),
-            ("size".to_owned(), self.sizes.to_string()),
             ("mask".to_owned(), format!("{:?}", self.mask).to_lowercase()),
             ("verify".to_owned(), format!("{:?}", self.verify).to_lowercase()),
             ("seed".to_owned(), self.seed.to_string()),
@@ -375,13 +401,21 @@ impl Scenario {
             }
         };
         if matches!(self.kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
-            all.insert("rate".to_owned(), self.rate.to_string());
+            let arrival = self.arrival.to_possible_value().expect("no value is hidden");
+            all.insert("arrival".to_owned(), arrival.get_name().to_owned());
         }
         if let Some(hardship) = &self.hardship {
             all.extend(hardship.settings());
         }
+        let parts = self.parts.all();
         if matches!(self.kind, Kind::Mixed | Kind::Soak) {
-            all.insert("mix".to_owned(), self.mix.to_string());
+            let parts: Vec<String> = parts.iter().map(|part| part.in_full().to_string()).collect();
+            all.insert("mix".to_owned(), parts.join(","));
+        } else {
+            all.insert("size".to_owned(), parts[0].sizes.to_string());
+        }
+        if self.kind == Kind::Rate {
+            all.insert("rate".to_owned(), parts[0].rate.to_string());
         }
         all
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     mix::Mix,
-    scenario::{Mask, Measure, Verify},
+    scenario::{Arrival, Mask, Measure, Verify},
     sizes::{Bytes, Sizes},
 };
 
@@ -34,9 +34,14 @@ pub struct Settings {
     /// Messages a second of each link that sends by the clock (rate, mixed, soak). [default: 10]
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
-    /// What a mixed load or a soak is made of: patterns with weights. [default: hold:60,pingpong:20,rate:18,stream:2;
-    /// soak: hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6]
-    #[arg(long, value_name = "WEIGHTS")]
+    /// How the messages of links that send by the clock lie to one another: spread evenly over the interval, or in a
+    /// burst of all links at once (rate, mixed, soak). [default: spread]
+    #[arg(long, value_enum)]
+    pub arrival: Option<Arrival>,
+    /// What a mixed load or a soak is made of: patterns with weights, and where they are not --size and --rate, with a size
+    /// and a rate of their own, as in pingpong:1000@128,rate:20@64..4096@5/s,stream:1@64KiB. [default:
+    /// hold:60,pingpong:20,rate:18,stream:2; soak: hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6]
+    #[arg(long, value_name = "PARTS")]
     pub mix: Option<Mix>,
     /// Of a hundred hosts, how many meet mishaps with all their links (soak). [default: 30]
     #[arg(long, value_name = "PERCENT")]
@@ -102,6 +107,7 @@ impl Settings {
             warmup: other.warmup.or(self.warmup),
             size: other.size.or(self.size),
             rate: other.rate.or(self.rate),
+            arrival: other.arrival.or(self.arrival),
             mix: other.mix.or(self.mix),
             troubled: other.troubled.or(self.troubled),
             strangers: other.strangers.or(self.strangers),

@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+};
 
 use serde_json::Value;
 use support::{Outcome, relay_binary};
@@ -89,6 +94,24 @@ fn a_relay_that_does_not_start_is_bad_usage_and_its_words_are_told() {
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("--b") && outcome.stderr.contains("No such file"), "{}", outcome.stderr);
     assert_eq!(outcome.report["runs"].as_array().map(Vec::len), Some(1), "what A did is told");
+}
+
+#[test]
+fn a_second_interrupt_ends_the_relay_too() {
+    // One message takes minutes, and a first interrupt lets it arrive.
+    let relay = ours("--link-ip-rate-per-min 0 --link-relay-max-bps 65536");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longsplice-loadtest"));
+    command.args(["stream", "--links", "1", "--size", "16MiB", "--patience", "3600"]);
+    command.args(["--url", &format!("ws://{address}")]);
+    command.args(["--relay-cmd", &relay.replace("{port}", &address.port().to_string())]);
+    let load = support::begin_command(command);
+    support::until(address, |stats| stats["bytesRelayed"]["fromClient"].as_u64() > Some(0));
+    let outcome = load.interrupt_to_the_end();
+    assert_eq!((outcome.code, outcome.report), (130, Value::Null), "{}", outcome.stderr);
+    let error = TcpStream::connect(address).expect_err("nothing listens any more");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

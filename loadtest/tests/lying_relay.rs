@@ -10,7 +10,7 @@ use support::{
 
 /// Short messages without a pause: each is one frame, and one follows the other.
 const STREAM: &str = "stream --links 2 --size 200 --seconds 1 --patience 3 --verify";
-const VICTIM: u32 = 1000;
+const VICTIM: u32 = 200;
 
 /// Runs a stream through a relay that lies in this way.
 fn stream(lie: Lie, verify: &str) -> support::Outcome {

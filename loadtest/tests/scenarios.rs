@@ -4,6 +4,7 @@ mod support;
 
 use std::{net::TcpListener, process::Command};
 
+use serde_json::Value;
 use support::{Relay, begin, begin_as, load};
 
 fn count(value: &serde_json::Value) -> u64 {
@@ -97,6 +98,39 @@ fn mixed_has_links_of_each_pattern() {
     let run = outcome.assert_passed();
     assert!(count(&run["totals"]["messages"]) > 0 && count(&run["latency"]["count"]) > 0);
     assert_eq!(run["setup"]["links"], 16);
+}
+
+#[test]
+fn parts_of_a_mix_have_sizes_rates_and_latencies_of_their_own() {
+    let relay = Relay::start();
+    let mix = "pingpong:3@64,rate:2@200..300@20/s,stream:1@100KiB,hold:2";
+    let outcome =
+        load(relay.address, &format!("mixed --links 8 --seconds 2 --verify all --arrival burst --mix {mix}"));
+    let run = outcome.assert_passed();
+    let parts = run["parts"].as_array().expect("a list");
+    let names: Vec<_> = parts.iter().map(|part| part["name"].as_str().expect("text")).collect();
+    assert_eq!(names, ["pingpong:3@64", "rate:2@200..300@20/s", "stream:1@102400", "hold:2"]);
+    let of = |part: usize, what: &str| count(&parts[part][what]);
+    assert_eq!([0, 1, 2, 3].map(|part| of(part, "links")), [3, 2, 1, 2]);
+    assert!(of(0, "messages") > 0 && of(2, "messages") > 0 && of(3, "messages") == 0, "{parts:?}");
+    assert_eq!(
+        (of(0, "payload_bytes"), of(2, "payload_bytes")),
+        (64 * of(0, "messages"), 102_400 * of(2, "messages"))
+    );
+    let mean = of(1, "payload_bytes") as f64 / of(1, "messages") as f64;
+    assert!((200.0..=300.0).contains(&mean), "{mean}");
+    let total: u64 = (0..4).map(|part| of(part, "messages")).sum();
+    assert_eq!(count(&run["totals"]["messages"]), total);
+    // Each by its own measure; the run's are those from the schedule.
+    let latencies = [0, 1].map(|part| count(&parts[part]["latency"]["count"]));
+    assert!(latencies[0] > 0 && (70..=80).contains(&latencies[1]), "{latencies:?}");
+    assert_eq!((&parts[2]["latency"], &parts[3]["latency"]), (&Value::Null, &Value::Null));
+    assert_eq!(parts[0]["latency_of"], "round trip");
+    assert_eq!(
+        (count(&run["latency"]["count"]), &run["latency_of"]),
+        (latencies[1], &"from schedule to arrival".into())
+    );
+    assert!(outcome.stdout.contains("pingpong:3@64: 3 links"), "{}", outcome.stdout);
 }
 
 #[test]

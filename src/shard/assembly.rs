@@ -68,9 +68,14 @@ impl<D: Driver> Shard<D> {
 
     /// Drops what was gathered of a connection's message.
     pub(super) fn forget_gathered(&mut self, id: ConnId) {
-        if let Some(gathered) = self.conns.get_mut(id).and_then(|conn| conn.gathered.take()) {
-            self.assembly.note(gathered.reserved(), 0);
-        }
+        drop(self.take_gathered(id));
+    }
+
+    /// Takes away what was gathered of a connection's message.
+    pub(super) fn take_gathered(&mut self, id: ConnId) -> Option<Box<Gathered>> {
+        let gathered = self.conns.get_mut(id)?.gathered.take()?;
+        self.assembly.note(gathered.reserved(), 0);
+        Some(gathered)
     }
 
     /// Lets those begin that there is room for now, in order.

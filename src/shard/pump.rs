@@ -42,10 +42,9 @@ struct Ran {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Joins two connections; both may already have bytes unread.
+    /// Joins two connections; both may already have bytes unread, and a message begun.
     pub(super) fn splice(&mut self, client: ConnId, host: ConnId, splice: SpliceId) {
         for (id, partner, leg) in [(client, host, Leg::Client), (host, client, Leg::Host)] {
-            self.forget_gathered(id);
             let Some(conn) = self.conns.get_mut(id) else { continue };
             if conn.state != State::Open {
                 continue;
@@ -56,7 +55,21 @@ impl<D: Driver> Shard<D> {
             conn.splice = Some(splice);
         }
         for id in [client, host] {
+            self.forward_gathered(id, splice);
             self.go_on(id);
+        }
+    }
+
+    /// Forwards the beginning of a message that began before the link relayed and ends as payload. It is charged like
+    /// any: the buckets of a link are full when it begins.
+    fn forward_gathered(&mut self, id: ConnId, splice: SpliceId) {
+        let Some(gathered) = self.take_gathered(id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let destination = conn.partner;
+        let Some(header) = conn.inbound.relay_gathered(&gathered) else { return };
+        if self.takes_from(destination, id) {
+            self.driver.send_bytes(destination, &[&header, gathered.bytes()].concat());
+            self.account(id, splice, gathered.bytes().len() as u64, 0);
         }
     }
 

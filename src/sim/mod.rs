@@ -31,6 +31,7 @@ mod scenarios;
 pub mod settings;
 pub mod stranger;
 mod stream;
+mod talk;
 pub mod targets;
 #[cfg(test)]
 mod tests;

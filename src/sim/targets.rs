@@ -4,31 +4,22 @@
 //! A target fails by a panic. Each checks more than that nothing panics: that cutting the same bytes differently
 //! changes nothing, that two readers agree, that what a connection left behind is gone.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use tungstenite::protocol::frame::FrameHeader as OtherHeader;
 
 use super::{
     dice::Dice,
     feed::{self, Cut, Seen, WHOLE},
     run::Run,
+    talk::Talk,
 };
 use crate::{
-    admission::{
-        AllowList, SharedPolicy,
-        register::{self, Proof},
-    },
-    dialect::{Action, Cx, Dialects, Event, Kind, Opening},
-    id::ConnId,
+    admission::register::{self, Proof},
     limits::RELAYED_MESSAGE_BYTES_MAX,
     proto::{
         http,
         ws::{Inbound, Step, header},
     },
     reason::Reason,
-    time::{Now, Time},
-    timers::Wheel,
 };
 
 /// A target: it panics when what it is given shows a fault.
@@ -40,6 +31,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("translate", translate),
     ("http_head", http_head),
     ("messages", messages),
+    ("workspace_messages", workspace_messages),
     ("register_auth", register_auth),
     ("operations", operations),
 ];
@@ -143,57 +135,29 @@ pub fn http_head(data: &[u8]) {
     assert_eq!(http::parse(&data[..head.len]), Ok(Some(head)), "what follows does not matter");
 }
 
-/// Messages for the dialects, one a line: the line's first byte says from which of four connections.
-///
-/// Nobody answers a dialect's letters here; what it makes of the messages, it has to forget when all are gone.
+/// Messages for links and devices, one a line: the line's first byte says from which of four connections, and whether as
+/// text.
 pub fn messages(data: &[u8]) {
-    let mut dialects = super::settings::Plan::draw(&mut Dice::new(0)).dialects(0);
-    let policy = SharedPolicy::new(0, AllowList::default());
-    let mut random = ChaCha12Rng::seed_from_u64(0);
-    let mut timers = Wheel::new(Time(0));
-    let now = Now::default();
-    let mut tell = |dialects: &mut Dialects, kind, event: Event<'_>| {
-        let mut actions = Vec::new();
-        let (random, timers) = (&mut random, &mut timers);
-        dialects.handle(&mut Cx { now, random, policy: &policy, timers, actions: &mut actions }, kind, event);
-        actions
-    };
-    let kinds = [Kind::Link, Kind::Pair, Kind::Link, Kind::Pair];
-    let mut open = [true; 4];
-    for (place, kind) in kinds.into_iter().enumerate() {
-        let opening = Opening {
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host: "relay.test".into(),
-            origin: None,
-            ticket: None,
-            moves: 0,
-        };
-        tell(&mut dialects, kind, Event::Opened { conn: conn(place), opening });
-    }
+    let mut talk = Talk::of_links_and_devices();
     for line in data.split(|byte| *byte == b'\n') {
-        let Some((first, message)) = line.split_first() else { continue };
-        let place = usize::from(first % 4);
-        let text = first & 4 == 0;
-        if !open[place] || text && std::str::from_utf8(message).is_err() {
-            continue;
-        }
-        let event = Event::Message { conn: conn(place), text, bytes: message, moved: false };
-        for action in tell(&mut dialects, kinds[place], event) {
-            match action {
-                Action::Close { conn, .. } | Action::Move { conn, .. } => open[conn.index as usize] = false,
-                Action::Forward { body, .. } => assert!(body.end <= message.len()),
-                _ => {}
-            }
+        if let Some((first, message)) = line.split_first() {
+            talk.say(usize::from(first % 4), first & 4 == 0, message);
         }
     }
-    for (place, kind) in kinds.into_iter().enumerate() {
-        // A connection that moved away is forgotten by its dialect, and telling of its end is harmless.
-        tell(&mut dialects, kind, Event::Closed { conn: conn(place), reason: Reason::PeerEnded });
-    }
+    talk.end();
 }
 
-fn conn(place: usize) -> ConnId {
-    ConnId { index: place as u32, generation: 1 }
+/// Messages within a workspace, one a line: the line's first byte says from which of six connections, how many seconds
+/// before it pass, and whether as text.
+pub fn workspace_messages(data: &[u8]) {
+    let mut talk = Talk::of_a_workspace();
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Some((first, message)) = line.split_first() {
+            talk.wait(u64::from(first >> 6) ^ 1);
+            talk.say(usize::from(first & 7) % talk.len(), first & 8 == 0, message);
+        }
+    }
+    talk.end();
 }
 
 /// A registration's proof: nothing passes that its key did not sign.

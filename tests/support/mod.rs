@@ -23,6 +23,9 @@ pub mod platform;
 pub mod process;
 pub mod raw;
 pub mod relay;
+pub mod sequence;
+pub mod verdict;
+pub mod violations;
 pub mod wire;
 pub mod workspace;
 

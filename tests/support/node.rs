@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::OnceLock,
 };
 
@@ -19,6 +19,18 @@ pub fn run(script: &str, arguments: &[&str]) {
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.ends_with("ok\n"), "{script} {arguments:?}: {said}{complained}");
+}
+
+/// Starts a script that answers on its standard output what it is asked on its standard input.
+pub fn spawn(script: &str) -> Child {
+    install();
+    Command::new("node")
+        .arg(script)
+        .current_dir(folder())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node runs: the tests need Node.js 18 or newer")
 }
 
 /// Where Chromium is, if it is in `PATH`.

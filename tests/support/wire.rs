@@ -10,6 +10,11 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
+/// The bit of a frame that ends its message.
+pub const FIN: u8 = 0x80;
+/// A masking key.
+pub const MASK: [u8; 4] = [0xA5, 0x01, 0xFE, 0x42];
+
 /// A frame from the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {

@@ -2,11 +2,11 @@
 
 use crate::report::{
     facts,
-    model::{Comparison, Measure, Ratio, Run},
+    model::{Comparison, Latency, Measure, Ratio, Run},
 };
 
-/// Compares what relay 1 did with what relay 0 did, for each scenario in the order of the runs. A round counts if both
-/// of its runs are there and came to their end.
+/// Compares what relay 1 did with what relay 0 did, for each scenario in the order of the runs; scenarios are told apart
+/// by their names. A round counts if both of its runs are there and came to their end.
 pub fn comparisons(runs: &[Run]) -> Vec<Comparison> {
     let mut names: Vec<&str> = Vec::new();
     for run in runs {
@@ -27,7 +27,19 @@ fn comparison(runs: &[Run], scenario: &str) -> Comparison {
         .filter(|(a, b)| !runs[*a].was_interrupted && !runs[*b].was_interrupted)
         .collect();
     let pairs: Vec<(&Run, &Run)> = rounds.iter().map(|(a, b)| (&runs[*a], &runs[*b])).collect();
-    let measures = MEASURES.iter().filter_map(|kind| kind.over(&pairs)).collect();
+    let mut measures: Vec<Measure> = MEASURES
+        .iter()
+        .filter_map(|kind| over(kind.name, kind.unit, kind.more_is_better, &pairs, kind.read))
+        .collect();
+    // Both sides ran the same scenario, whose parts are the same.
+    let parts = pairs.first().map_or(&[][..], |(first, _)| &first.parts[..]);
+    for (number, part) in parts.iter().enumerate() {
+        measures.extend([50.0, 99.0].into_iter().filter_map(|percentile| {
+            let name = format!("{} p{percentile}", part.name);
+            let read = |run: &Run| latency(run.parts.get(number)?.latency.as_ref()?, percentile);
+            over(&name, "µs", false, &pairs, read)
+        }));
+    }
     Comparison { scenario: scenario.to_owned(), rounds, measures }
 }
 
@@ -71,30 +83,34 @@ struct Kind {
     read: fn(&Run) -> Option<f64>,
 }
 
-impl Kind {
-    /// Over the pairs that have it on both sides; `None` if none has.
-    fn over(&self, pairs: &[(&Run, &Run)]) -> Option<Measure> {
-        let values = pairs.iter().filter_map(|(a, b)| Some(((self.read)(a)?, (self.read)(b)?)));
-        let (a, b): (Vec<f64>, Vec<f64>) = values.filter(|(a, b)| a.is_finite() && b.is_finite()).unzip();
-        if a.is_empty() {
-            return None;
-        }
-        let ratios: Option<Vec<f64>> = a.iter().zip(&b).map(|(a, b)| (*a > 0.0).then(|| b / a)).collect();
-        Some(Measure {
-            name: self.name.to_owned(),
-            unit: self.unit.to_owned(),
-            more_is_better: self.more_is_better,
-            a_median: median(&a),
-            b_median: median(&b),
-            ratio: ratios.map(|ratios| Ratio {
-                median: median(&ratios),
-                min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-                max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            }),
-            a,
-            b,
-        })
+/// A measure over the pairs that have it on both sides; `None` if none has.
+fn over(
+    name: &str,
+    unit: &str,
+    more_is_better: bool,
+    pairs: &[(&Run, &Run)],
+    read: impl Fn(&Run) -> Option<f64>,
+) -> Option<Measure> {
+    let values = pairs.iter().filter_map(|(a, b)| Some((read(a)?, read(b)?)));
+    let (a, b): (Vec<f64>, Vec<f64>) = values.filter(|(a, b)| a.is_finite() && b.is_finite()).unzip();
+    if a.is_empty() {
+        return None;
     }
+    let ratios: Option<Vec<f64>> = a.iter().zip(&b).map(|(a, b)| (*a > 0.0).then(|| b / a)).collect();
+    Some(Measure {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        more_is_better,
+        a_median: median(&a),
+        b_median: median(&b),
+        ratio: ratios.map(|ratios| Ratio {
+            median: median(&ratios),
+            min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        }),
+        a,
+        b,
+    })
 }
 
 /// The middle value, or the mean of the two in the middle. There is at least one, and none is NaN.
@@ -109,8 +125,8 @@ fn rate(run: &Run, count: u64) -> Option<f64> {
     (count > 0).then(|| facts::per_second(run, count))
 }
 
-fn latency(run: &Run, percentile: f64) -> Option<f64> {
-    facts::at(run.latency.as_ref()?, percentile).map(|us| us as f64)
+fn latency(latency: &Latency, percentile: f64) -> Option<f64> {
+    facts::at(latency, percentile).map(|us| us as f64)
 }
 
 /// Fewer rounds that agree may do so by chance.
@@ -165,13 +181,24 @@ const MEASURES: &[Kind] = &[
         more_is_better: false,
         read: |run| run.cost.as_ref()?.rss_per_connection_bytes,
     },
-    Kind { name: "latency p50", unit: "µs", more_is_better: false, read: |run| latency(run, 50.0) },
-    Kind { name: "latency p99", unit: "µs", more_is_better: false, read: |run| latency(run, 99.0) },
+    Kind {
+        name: "latency p50",
+        unit: "µs",
+        more_is_better: false,
+        read: |run| latency(run.latency.as_ref()?, 50.0),
+    },
+    Kind {
+        name: "latency p99",
+        unit: "µs",
+        more_is_better: false,
+        read: |run| latency(run.latency.as_ref()?, 99.0),
+    },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::model::Part;
 
     fn run(relay: usize, round: u32, messages: u64) -> Run {
         let mut run = Run {
@@ -222,6 +249,22 @@ mod tests {
         assert_eq!(comparisons(&runs)[0].rounds, [(0, 1)]);
         assert_eq!(Outcome::of(&messages(&runs)), Outcome::Unclear, "one round proves nothing");
         assert!(comparisons(&runs[..1])[0].measures.is_empty());
+    }
+
+    #[test]
+    fn each_part_of_a_mix_has_its_latencies_compared() {
+        let with_part = |relay: usize, p99: u64| {
+            let latency =
+                Latency { count: 10, min_us: 1, mean_us: 1.0, max_us: p99, percentiles: vec![(100.0, p99)] };
+            let part = Part { name: "pingpong:9".to_owned(), latency: Some(latency), ..Part::default() };
+            let idle = Part { name: "hold:1".to_owned(), ..Part::default() };
+            Run { parts: vec![idle, part], ..run(relay, 1, 10) }
+        };
+        let runs = [with_part(0, 100), with_part(1, 300)];
+        let measures = comparisons(&runs).remove(0).measures;
+        let names: Vec<&str> = measures.iter().map(|measure| measure.name.as_str()).collect();
+        assert_eq!(names, ["messages", "pingpong:9 p50", "pingpong:9 p99"]);
+        assert_eq!(measures[2].ratio.expect("A has one").median, 3.0);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn run(
                             label: Some(label.to_owned()),
                             ..relay.description()
                         });
-                        bench.run(&mut relay, scenario, &title, signals).map_err(Failure::Run)
+                        bench.run(&mut relay, scenario, &title, signals)
                     });
                 match done {
                     Ok(run) => runs.push(Run { relay: place, round: Some(round), ..run }),

@@ -170,7 +170,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        scenario::{Mask, Verify},
+        mix::Parts,
+        scenario::{Mask, Pattern, Verify},
         sizes::Sizes,
     };
 
@@ -179,7 +180,7 @@ mod tests {
     }
 
     fn makings(size: u32, mask: Mask) -> Payload {
-        Payload::new(3, Sizes::Fixed(size), Verify::All, mask)
+        Payload::new(3, Parts::alone("pair", Pattern::Pingpong, Sizes::Fixed(size), 1.0), Verify::All, mask)
     }
 
     /// The JSON of a `relay`, as a server reads it.

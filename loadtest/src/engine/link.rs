@@ -31,6 +31,8 @@ pub enum State {
 #[derive(Debug)]
 pub struct Link {
     pub pattern: Pattern,
+    /// The number of its part of the load.
+    pub part: u16,
     pub state: State,
     /// Messages that the clock has asked of the client since the session began (`Pattern::Rate`), modulo 2^32.
     pub allowed: u32,

@@ -25,7 +25,7 @@ mod worker;
 
 pub use self::{
     strangers::wander,
-    tally::{Board, Lead, Sample, Stage, Tally, Times},
+    tally::{Board, Lead, PartTally, Sample, Stage, Tally, Times},
     worker::{Assignment, work},
 };
 

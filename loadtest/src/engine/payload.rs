@@ -14,6 +14,7 @@ use rand_chacha::{
 
 use super::STAMP_BYTES;
 use crate::{
+    mix::Parts,
     scenario::{Mask, Verify},
     sizes::Sizes,
 };
@@ -64,7 +65,8 @@ pub struct WrongByte {
 /// The makings of every message of one thread.
 pub struct Payload {
     seed: u64,
-    sizes: Sizes,
+    /// Of which a link's sizes are looked up.
+    parts: Parts,
     verify: Verify,
     mask: [u8; 4],
     plain: Vec<u8>,
@@ -73,26 +75,26 @@ pub struct Payload {
 
 impl Payload {
     /// All threads of a run, and all runs with this seed, send the same.
-    pub fn new(seed: u64, sizes: Sizes, verify: Verify, mask: Mask) -> Payload {
+    pub fn new(seed: u64, parts: Parts, verify: Verify, mask: Mask) -> Payload {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mask = match mask {
             Mask::Zero => [0; 4],
             // A key without a zero byte, so that no byte of the payload is spared.
             Mask::Random => random.next_u32().to_be_bytes().map(|byte| byte | 1),
         };
-        let mut plain = vec![0; sizes.max() as usize + START_SPAN];
+        let mut plain = vec![0; parts.size_max() as usize + START_SPAN];
         random.fill_bytes(&mut plain);
         // A body begins at a multiple of four, in the keystream and behind the stamp, so that the key's first byte
         // meets its first byte.
         let masked = plain.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();
-        Payload { seed, sizes, verify, mask, plain, masked }
+        Payload { seed, parts, verify, mask, plain, masked }
     }
 
     /// Bytes of the message's payload.
     pub fn size(&self, stamp: Stamp) -> u32 {
-        match self.sizes {
-            Sizes::Fixed(size) => size,
-            _ => self.sizes.of(stamp.draw(self.seed)),
+        match &self.parts.of(stamp.link).sizes {
+            Sizes::Fixed(size) => *size,
+            sizes => sizes.of(stamp.draw(self.seed)),
         }
     }
 
@@ -245,6 +247,11 @@ pub fn following(sequence: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Pattern;
+
+    fn parts(size: u32) -> Parts {
+        Parts::alone("stream", Pattern::Stream, Sizes::Fixed(size), 1.0)
+    }
 
     fn stamp(sequence: u32) -> Stamp {
         Stamp { link: 70_000, from_host: true, sequence }
@@ -260,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_wrong_byte_is_seen_where_all_are_compared() {
-        let payload = Payload::new(1, Sizes::Fixed(300), Verify::All, Mask::Random);
+        let payload = Payload::new(1, parts(300), Verify::All, Mask::Random);
         let mut front = [0; FRONT_BYTES_MAX];
         let (_, body) = payload.frame(stamp(5), &mut front);
         let mut body: Vec<u8> =
@@ -281,7 +288,7 @@ mod tests {
         use tungstenite::protocol::{Role, WebSocket};
         for size in [8, 125, 126, 65_535, 65_536] {
             for mask in [Mask::Random, Mask::Zero] {
-                let payload = Payload::new(3, Sizes::Fixed(size), Verify::All, mask);
+                let payload = Payload::new(3, parts(size), Verify::All, mask);
                 let mut front = [0; FRONT_BYTES_MAX];
                 let (length, body) = payload.frame(stamp(9), &mut front);
                 let wire = [&front[..length], body].concat();

@@ -303,14 +303,20 @@ const _: () = assert!(size_of::<Reader>() <= 72);
 mod tests {
     use super::*;
     use crate::{
-        scenario::{Mask, Verify},
+        mix::Parts,
+        scenario::{Mask, Pattern, Verify},
         sizes::Sizes,
     };
 
     const SIZE: u32 = 300;
 
     fn payload() -> Payload {
-        Payload::new(1, Sizes::Fixed(SIZE), Verify::All, Mask::Zero)
+        Payload::new(
+            1,
+            Parts::alone("stream", Pattern::Stream, Sizes::Fixed(SIZE), 1.0),
+            Verify::All,
+            Mask::Zero,
+        )
     }
 
     fn stamp(sequence: u32) -> Stamp {

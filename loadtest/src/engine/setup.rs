@@ -11,7 +11,6 @@ use longsplice::driver::dial::{self, DialOptions};
 use super::{
     link::{End, State},
     talk::{Part, Step, Talk},
-    tally,
     wire::Refusal,
     worker::{READS_PER_TURN, Worker},
 };
@@ -279,10 +278,8 @@ impl Worker {
         self.links_up += 1;
         let skipped = std::mem::take(&mut self.links[number].allowed);
         self.links[number].skipped = self.links[number].skipped.wrapping_add(skipped);
-        if self.links[number].pattern == Pattern::Churn && self.is_recording && self.trouble.is_none() {
-            let took = (self.now - self.links[number].since) / 1000;
-            tally::record(&mut self.tally.latency, took);
-            tally::record(&mut self.sample.latency, took);
+        if self.links[number].pattern == Pattern::Churn {
+            self.record_latency(link, self.links[number].since);
         }
         self.pump(2 * link);
     }

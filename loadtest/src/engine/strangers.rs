@@ -36,7 +36,7 @@ pub fn wander(scenario: &Scenario, target: &Target, lead: &Arc<Lead>, secret: [u
         secret,
         random: ChaCha8Rng::seed_from_u64(scenario.seed ^ 0x5712),
         strangers: Vec::new(),
-        tally: Tally::new(),
+        tally: Tally::new(scenario),
     };
     let every = match scenario.hardship.as_ref().map_or(0.0, |hardship| hardship.strangers) {
         per_second if per_second > 0.0 => Duration::from_secs_f64(1.0 / per_second),

@@ -15,7 +15,7 @@ use std::{
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::{report::model::Verification, run::Error};
+use crate::{mix::Part, report::model::Verification, run::Error, scenario::Scenario};
 
 /// What happened since it was last taken.
 #[derive(Clone)]
@@ -51,39 +51,59 @@ impl Sample {
 
 /// What a worker found in all.
 pub struct Tally {
-    pub messages: u64,
-    pub payload_bytes: u64,
+    /// In the order of the load's parts.
+    pub parts: Vec<PartTally>,
     pub sessions: u64,
     pub pings: u64,
     pub errors: BTreeMap<String, u64>,
     /// What was made to happen on purpose, by kind.
     pub mishaps: BTreeMap<String, u64>,
-    /// Microseconds, to three digits.
-    pub latency: Histogram<u64>,
+    /// Messages and payload bytes of what ran beside the scenario, which has none of its parts.
+    pub beside: (u64, u64),
     pub verification: Verification,
     /// Bytes a second of each link; empty where links are not compared.
     pub rates: Vec<f64>,
 }
 
+/// What it found of one part of the load, within the measured part of the run.
+pub struct PartTally {
+    /// Messages that arrived, and the bytes of their payload.
+    pub messages: u64,
+    pub payload_bytes: u64,
+    /// Microseconds, to three digits.
+    pub latency: Histogram<u64>,
+    /// Its latencies are those of the run: see [`Scenario::is_leading`].
+    pub is_leading: bool,
+}
+
 impl Tally {
-    pub fn new() -> Tally {
-        Tally {
+    /// Of a scenario of which nothing has been seen.
+    pub fn new(scenario: &Scenario) -> Tally {
+        let part = |part: &Part| PartTally {
             messages: 0,
             payload_bytes: 0,
+            latency: histogram(3),
+            is_leading: scenario.is_leading(part.pattern),
+        };
+        Tally {
+            parts: scenario.parts.all().iter().map(part).collect(),
             sessions: 0,
             pings: 0,
             errors: BTreeMap::new(),
             mishaps: BTreeMap::new(),
-            latency: histogram(3),
+            beside: (0, 0),
             verification: Verification::default(),
             rates: Vec::new(),
         }
     }
 
-    /// Adds what another worker found.
+    /// Adds what another worker found of the same scenario.
     pub fn add(&mut self, other: Tally) {
-        self.messages += other.messages;
-        self.payload_bytes += other.payload_bytes;
+        for (part, other) in self.parts.iter_mut().zip(other.parts) {
+            part.messages += other.messages;
+            part.payload_bytes += other.payload_bytes;
+            part.latency.add(&other.latency).expect("both have the same bounds");
+        }
         self.sessions += other.sessions;
         self.pings += other.pings;
         for (kind, count) in other.errors {
@@ -92,13 +112,32 @@ impl Tally {
         for (kind, count) in other.mishaps {
             *self.mishaps.entry(kind).or_default() += count;
         }
-        self.latency.add(&other.latency).expect("both have the same bounds");
+        self.beside.0 += other.beside.0;
+        self.beside.1 += other.beside.1;
         self.verification.messages += other.verification.messages;
         self.verification.payload_bytes += other.verification.payload_bytes;
         for failure in other.verification.failures {
             self.add_failure(failure);
         }
         self.rates.extend(other.rates);
+    }
+
+    /// As one of a scenario that ran beside another: its messages count, its parts are not told apart.
+    pub fn beside(mut self) -> Tally {
+        for part in std::mem::take(&mut self.parts) {
+            self.beside.0 += part.messages;
+            self.beside.1 += part.payload_bytes;
+        }
+        self
+    }
+
+    /// The latencies of the run.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut all = histogram(3);
+        for part in self.parts.iter().filter(|part| part.is_leading) {
+            all.add(&part.latency).expect("both have the same bounds");
+        }
+        all
     }
 
     /// Keeps the first failures in words; any one of them fails the run.

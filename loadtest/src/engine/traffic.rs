@@ -41,7 +41,7 @@ impl Worker {
         if !self.is_flowing {
             return;
         }
-        while let Some(link) = self.schedule.take_due(self.now) {
+        while let Some(link) = self.schedules.take_due(self.now) {
             let number = link as usize;
             self.links[number].allowed = following(self.links[number].allowed);
             if self.links[number].state == State::Up {
@@ -124,22 +124,23 @@ impl Worker {
         self.tally.verification.messages += 1;
         self.tally.verification.payload_bytes += u64::from(compared);
         if self.is_counting {
-            self.tally.messages += 1;
-            self.tally.payload_bytes += u64::from(bytes);
-            self.links[link as usize].bytes += u64::from(bytes);
+            let link = &mut self.links[link as usize];
+            let part = &mut self.tally.parts[usize::from(link.part)];
+            part.messages += 1;
+            part.payload_bytes += u64::from(bytes);
+            link.bytes += u64::from(bytes);
         }
         let is_host = token & 1 == 1;
         match self.links[link as usize].pattern {
             Pattern::Stream | Pattern::Duplex => {}
             Pattern::Rate => {
+                let part = usize::from(self.links[link as usize].part);
                 let asked = sequence.wrapping_add(self.links[link as usize].skipped);
-                self.record_latency(self.schedule.due(link, asked));
+                self.record_latency(link, self.schedules.due(part, link, asked));
             }
             Pattern::Pingpong | Pattern::Idle | Pattern::Churn if is_host => self.pump(token),
             Pattern::Pingpong => {
-                if !self.scenario.times_the_clock() {
-                    self.record_latency(self.links[link as usize].since);
-                }
+                self.record_latency(link, self.links[link as usize].since);
                 if !self.pause(link) {
                     self.pump(token);
                 }
@@ -150,10 +151,15 @@ impl Worker {
         }
     }
 
-    fn record_latency(&mut self, since: u64) {
-        if self.is_recording {
-            let microseconds = self.now.saturating_sub(since) / 1000;
-            tally::record(&mut self.tally.latency, microseconds);
+    /// Keeps a latency of a link, if they are kept now.
+    pub(super) fn record_latency(&mut self, link: u32, since: u64) {
+        if !self.is_recording {
+            return;
+        }
+        let microseconds = self.now.saturating_sub(since) / 1000;
+        let part = &mut self.tally.parts[usize::from(self.links[link as usize].part)];
+        tally::record(&mut part.latency, microseconds);
+        if part.is_leading {
             tally::record(&mut self.sample.latency, microseconds);
         }
     }

@@ -22,17 +22,12 @@ use rustix::{
 use super::{
     link::{End, HostEnd, Link, State},
     payload::Payload,
-    schedule::Schedule,
+    schedule::Schedules,
     tally::{Board, Lead, Sample, Stage, Tally},
     trouble::Trouble,
     wire::{Host, Upgrade},
 };
-use crate::{
-    dialect::Dialect,
-    run::Error,
-    scenario::{Pattern, Scenario},
-    target::Target,
-};
+use crate::{dialect::Dialect, run::Error, scenario::Scenario, target::Target};
 
 /// What one worker is to do.
 pub struct Assignment {
@@ -60,7 +55,7 @@ pub struct Assignment {
 
 /// Works until told to stop.
 pub fn work(assignment: Assignment) -> Tally {
-    let board = Arc::clone(&assignment.board);
+    let (board, scenario) = (Arc::clone(&assignment.board), Arc::clone(&assignment.scenario));
     if let Private::Refused(error) = process::own_descriptors()
         && assignment.needs_own_table
     {
@@ -69,7 +64,7 @@ pub fn work(assignment: Assignment) -> Tally {
              by a container's seccomp profile): allow unshare, or raise ulimit -n above twice the number of links",
             std::io::Error::from_raw_os_error(error)
         )));
-        return Tally::new();
+        return Tally::new(&scenario);
     }
     match Worker::new(assignment) {
         Ok(mut worker) => {
@@ -78,7 +73,7 @@ pub fn work(assignment: Assignment) -> Tally {
         }
         Err(error) => {
             *board.fatal.lock() = Some(Error::Machine(format!("no epoll set: {error}")));
-            Tally::new()
+            Tally::new(&scenario)
         }
     }
 }
@@ -134,7 +129,7 @@ pub(super) struct Worker {
     pub(super) is_recording: bool,
     /// Idle links show that they live.
     pub(super) is_roll_call: bool,
-    pub(super) schedule: Schedule,
+    pub(super) schedules: Schedules,
     /// Connections that had more to read or write than one turn allows.
     pub(super) again: Vec<u32>,
     pub(super) buffer: Vec<u8>,
@@ -154,32 +149,37 @@ impl Worker {
         let Assignment {
             scenario, target, lead, board, first_link, links, hosts, first_host, secret, ..
         } = assignment;
-        let link = |pattern| Link { pattern, state: State::Down, allowed: 0, skipped: 0, since: 0, bytes: 0 };
-        let patterns: Vec<Pattern> = (0..links).map(|number| scenario.pattern(first_link + number)).collect();
-        let trouble = Trouble::new(&scenario, first_link, links, hosts as usize);
+        let link = |number: u32| {
+            let part = scenario.parts.number_of(first_link + number);
+            let pattern = scenario.parts.all()[part].pattern;
+            let part = u16::try_from(part).expect("a mix has few parts");
+            Link { pattern, part, state: State::Down, allowed: 0, skipped: 0, since: 0, bytes: 0 }
+        };
+        let links: Vec<Link> = (0..links).map(link).collect();
+        let trouble = Trouble::new(&scenario, first_link, links.len() as u32, hosts as usize);
         let hosts = (0..hosts).map(|number| HostEnd {
             identity: Host::new(&secret, u64::from(first_host + number)),
             socket: None,
             talk: None,
             is_registered: false,
         });
-        let by_clock = (0..links).filter(|number| patterns[*number as usize] == Pattern::Rate).collect();
         // The rest of a paired device's message waits there, too.
         let (sessions, message_bytes_max) = match scenario.dialect() {
             Dialect::Link => (0, 0),
-            Dialect::Pair => (links as usize, 2 * scenario.sizes.max() as usize),
+            Dialect::Pair => (links.len(), 2 * scenario.parts.size_max() as usize),
         };
         Ok(Worker {
             backlog_bytes_max: PONG_BYTES_MAX + message_bytes_max,
             sessions: vec![Box::default(); sessions],
             upgrade: Upgrade::new(&target),
-            payload: Payload::new(scenario.seed, scenario.sizes.clone(), scenario.verify, scenario.mask),
+            payload: Payload::new(scenario.seed, scenario.parts.clone(), scenario.verify, scenario.mask),
             set: epoll::create(CreateFlags::CLOEXEC)?,
             origin: Instant::now(),
-            schedule: Schedule::new(by_clock, scenario.rate, links, first_link),
-            links: patterns.into_iter().map(link).collect(),
-            ends: (0..2 * links).map(|_| End::default()).collect(),
+            schedules: Schedules::new(&scenario, &links, first_link),
+            ends: links.iter().flat_map(|_| [End::default(), End::default()]).collect(),
+            links,
             hosts: hosts.collect(),
+            tally: Tally::new(&scenario),
             scenario,
             target,
             lead,
@@ -207,7 +207,6 @@ impl Worker {
             again: Vec::new(),
             buffer: vec![0; READ_BYTES],
             out: Vec::with_capacity(RUN_BYTES + READ_BYTES),
-            tally: Tally::new(),
             sample: Sample::new(),
             shown_at: 0,
             looked_at: 0,
@@ -271,7 +270,7 @@ impl Worker {
             _ => 20 * NANOS_PER_MS,
         };
         if self.is_flowing
-            && let Some(due) = self.schedule.next_due()
+            && let Some(due) = self.schedules.next_due()
         {
             wait = wait.min(due.saturating_sub(self.nanoseconds(Instant::now())));
         }
@@ -290,7 +289,7 @@ impl Worker {
             (self.nanoseconds(times.flow), self.nanoseconds(times.count), self.nanoseconds(times.end));
         if self.stage == Stage::Flow && !self.is_flowing && !self.is_roll_call && self.now >= flow {
             self.is_flowing = true;
-            self.schedule.begin(flow, end);
+            self.schedules.begin(flow, end);
             self.begin_trouble();
             self.pump_all();
         }
@@ -323,7 +322,7 @@ impl Worker {
             self.tally.rates = live.map(|link| link.bytes as f64 / seconds).collect();
         }
         // A soak is no measurement of latencies.
-        if let Some(late) = self.schedule.late().filter(|_| self.trouble.is_none()) {
+        if let Some(late) = self.schedules.late().filter(|_| self.trouble.is_none()) {
             self.count_errors("generator late", late);
         }
         self.progress = (self.received, self.now);

@@ -35,6 +35,8 @@ pub struct Started {
     child: Child,
     tail: Tail,
     exit: Option<ExitStatus>,
+    /// How long it may take to stop before it is killed.
+    grace: Duration,
 }
 
 impl Launch<'_> {
@@ -59,7 +61,7 @@ impl Launch<'_> {
             .join()
             .expect("starting a process does not panic")
             .map_err(|error| complain(&format!("it does not start: {error}")))?;
-        let mut started = Started { child, tail: Tail::default(), exit: None };
+        let mut started = Started { child, tail: Tail::default(), exit: None, grace: STOP_PATIENCE };
         started.tail.follow(&mut started.child);
         started.until_it_serves(self.address).map_err(|what| complain(&what))?;
         Ok(started)
@@ -84,6 +86,11 @@ impl Started {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It is not to be waited for when it is stopped.
+    pub fn stop_at_once(&mut self) {
+        self.grace = Duration::ZERO;
     }
 
     /// Whether it still runs. Errors: how it ended, and the end of its log.
@@ -120,7 +127,7 @@ impl Drop for Started {
     /// SIGTERM, and after a grace SIGKILL, for the process and those below it.
     fn drop(&mut self) {
         let group = Pid::from_child(&self.child);
-        let deadline = Instant::now() + STOP_PATIENCE;
+        let deadline = Instant::now() + self.grace;
         // Refused where it has ended, which is what is wanted.
         let _ = kill_process_group(group, Signal::TERM);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
@@ -276,7 +283,7 @@ mod tests {
         while !is_there() {
             thread::sleep(Duration::from_millis(1));
         }
-        drop(Started { child, tail: Tail::default(), exit: None });
+        drop(Started { child, tail: Tail::default(), exit: None, grace: STOP_PATIENCE });
         let deadline = Instant::now() + Duration::from_secs(20);
         while is_there() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));

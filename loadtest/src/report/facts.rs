@@ -1,7 +1,7 @@
 //! What a report says in words and numbers, once for all of its forms.
 
 use super::{
-    model::{Cost, Each, Latency, Machine, Relay, Report, Run, Soak, Watched},
+    model::{Cost, Each, Latency, Machine, Part, Relay, Report, Run, Soak, Watched},
     units,
 };
 
@@ -116,6 +116,7 @@ pub fn of_run(run: &Run) -> Vec<(&'static str, String)> {
     if let Some(latency) = &run.latency {
         facts.push(("latency", latency_line(latency, &run.latency_of)));
     }
+    facts.extend(run.parts.iter().map(|part| ("part", part_line(run, part))));
     if let Some(rates) = &run.rates {
         let rate = units::byte_rate;
         facts.push((
@@ -161,6 +162,10 @@ pub fn cautions(run: &Run) -> Vec<String> {
     let mut cautions = Vec::new();
     if run.was_interrupted {
         cautions.push(format!("Ended by a signal after {} of measuring.", units::seconds(run.seconds)));
+    }
+    for part in run.parts.iter().filter(|part| part.links == 0) {
+        let links = units::count(run.setup.links);
+        cautions.push(format!("No link fell to {}: its weight is too small for {links} links.", part.name));
     }
     if run.generator.busiest_thread >= BOTTLENECK {
         cautions.push(format!(
@@ -268,6 +273,19 @@ fn throughput(run: &Run) -> String {
         units::count(run.totals.messages),
         units::traffic(run.totals.payload_bytes as f64),
     )
+}
+
+fn part_line(run: &Run, part: &Part) -> String {
+    let mut line = format!("{}: {} links", part.name, units::count(part.links));
+    if part.messages > 0 {
+        let messages = units::number(per_second(run, part.messages));
+        let payload = units::byte_rate(per_second(run, part.payload_bytes));
+        line += &format!(", {messages} messages/s, {payload}");
+    }
+    if let Some(latency) = &part.latency {
+        line += &format!(", {}", latency_line(latency, &part.latency_of));
+    }
+    line
 }
 
 fn latency_line(latency: &Latency, of: &str) -> String {
@@ -443,6 +461,29 @@ mod tests {
         assert!(cautions(&run).is_empty());
         run.generator.busiest_thread = 0.99;
         assert!(cautions(&run)[0].contains("99 %"));
+    }
+
+    #[test]
+    fn each_part_of_a_mix_is_told_by_itself() {
+        let latency = sample::run("mixed").latency;
+        let part = |name: &str, links, latency| Part {
+            name: name.to_owned(),
+            links,
+            messages: 10 * links,
+            payload_bytes: 1280 * links,
+            latency,
+            latency_of: "round trip".to_owned(),
+        };
+        let parts = vec![part("pingpong:9@128", 900, latency), part("stream:1", 0, None)];
+        let run = Run { parts, ..sample::run("mixed") };
+        let lines: Vec<String> =
+            of_run(&run).into_iter().filter(|(name, _)| *name == "part").map(|(_, line)| line).collect();
+        assert!(
+            lines[0].starts_with("pingpong:9@128: 900 links, 900 messages/s, 115 kB/s, p50 "),
+            "{lines:?}"
+        );
+        assert_eq!(lines[1], "stream:1: 0 links");
+        assert!(cautions(&run)[0].contains("No link fell to stream:1"), "{:?}", cautions(&run));
     }
 
     #[test]

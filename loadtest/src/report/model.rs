@@ -76,6 +76,9 @@ pub struct Run {
     pub latency: Option<Latency>,
     /// What one latency is: "round trip", "from schedule to arrival", "session set-up" and so on.
     pub latency_of: String,
+    /// One entry for each part of a mixed load; empty where all links do the same.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// One entry for each second or so.
     pub series: Vec<Tick>,
     /// What the load cost the relay; absent where its process is not known.
@@ -141,6 +144,22 @@ pub struct Rest {
     pub after: Option<f64>,
     pub tolerance: f64,
     pub is_back: bool,
+}
+
+/// What the links of one part of a mixed load did in the measured part of the run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// Its pattern with its weight, and with its size and its rate where they are its own.
+    pub name: String,
+    /// How many there were.
+    pub links: u64,
+    /// Messages and payload bytes that arrived.
+    pub messages: u64,
+    pub payload_bytes: u64,
+    /// Absent where none is measured.
+    pub latency: Option<Latency>,
+    /// What one latency is.
+    pub latency_of: String,
 }
 
 /// How the links came up.

@@ -73,23 +73,31 @@ impl Relay {
 
     /// Waits until so many links carry payload.
     pub fn until_relaying(&self, links: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.stats()["links"]["relaying"] != links {
-            assert!(Instant::now() < deadline, "not {links} links: {}", self.stats());
-            thread::sleep(Duration::from_millis(20));
-        }
+        until(self.address, |stats| stats["links"]["relaying"] == links);
     }
+}
 
-    fn stats(&self) -> Value {
-        let mut stream = TcpStream::connect(self.address).expect("the relay accepts");
-        let request =
-            format!("GET /v1/stats HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("it answers");
-        let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-        serde_json::from_str(body).expect("JSON")
+/// Waits until the relay at `address`, which need not listen yet, has statistics of which this is true.
+pub fn until(address: SocketAddr, is_so: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stats = stats(address).unwrap_or(Value::Null);
+        if is_so(&stats) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not so: {stats}");
+        thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn stats(address: SocketAddr) -> std::io::Result<Value> {
+    let mut stream = TcpStream::connect(address)?;
+    let request = format!("GET /v1/stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+    Ok(serde_json::from_str(body).expect("JSON"))
 }
 
 impl Drop for Relay {
@@ -190,6 +198,15 @@ impl Load {
     pub fn interrupt(&self) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -s INT {}", self.process.id())).status();
         assert!(sent.expect("sh runs").success());
+    }
+
+    /// Sends SIGINT again and again until it ends.
+    pub fn interrupt_to_the_end(mut self) -> Outcome {
+        while self.process.try_wait().expect("it is ours").is_none() {
+            self.interrupt();
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.end()
     }
 
     /// Waits for its end.

@@ -1,9 +1,10 @@
 //! Parking: a connection that has been quiet waits in an epoll set instead of holding a receive in the kernel.
 //!
-//! An armed multishot receive costs more kernel memory than the place of its socket in an epoll set
-//! (docs/BENCHMARKS.md). A hand goes round the table once in `after`, as in the clock algorithm of page
-//! replacement: whoever has received nothing since it last came by has its receive cancelled, and stands in
-//! the set once that has ended. The ring polls the set.
+//! An armed multishot receive costs some 550 B more of kernel memory than the place of its socket in an epoll
+//! set; the first bytes to a parked connection cost a system call more (docs/BENCHMARKS.md, "Parking"). A hand
+//! goes round the table once in `after`, as in the clock algorithm of page replacement: whoever has received
+//! nothing since it last came by has its receive cancelled, and stands in the set once that has ended. The
+//! ring polls the set.
 //!
 //! - The first bytes to a parked connection are fetched by one receive that does not wait; it stays parked,
 //!   so that the pongs of idle peers cost little and bring nobody back.

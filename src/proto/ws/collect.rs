@@ -33,6 +33,11 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// Its payload so far, unmasked.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes that were reserved for the whole of it when it began.
     pub fn reserved(&self) -> usize {
         self.reserved

@@ -74,7 +74,7 @@ impl Inbound {
         }
     }
 
-    /// Whether no message is under way: the reading may change between `relay` and `collect`.
+    /// Whether no message is under way: the reading may change from `relay` to `collect`.
     pub fn is_between_messages(&self) -> bool {
         self.message.is_none()
     }

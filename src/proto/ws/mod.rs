@@ -3,7 +3,7 @@
 //! One state per connection, [`Inbound`], follows the client's frames through any segmentation. Between
 //! messages and within them the connection is read in one of two ways: [`Inbound::relay`] rewrites frames
 //! in place for the other end, [`Inbound::collect`] gathers whole messages for a dialect. The way may
-//! change after any message.
+//! change after any message, and from collecting to relaying also within one ([`Inbound::relay_gathered`]).
 //!
 //! Both work through a buffer by a [`Cursor`] and return at whatever the caller has to act on; called again
 //! with the same cursor they go on behind it.

@@ -10,7 +10,7 @@
 //! all. Where a chunk starts inside a frame its header goes into the headroom.
 
 use super::{
-    Cursor, Inbound, Step,
+    Cursor, Gathered, Inbound, Step,
     header::{self, Opcode},
     inbound::Kind,
     mask,
@@ -98,6 +98,19 @@ impl Inbound {
             self.end_data_frame();
         }
         header
+    }
+
+    /// Goes over from `collect` to `relay` within a message: what was gathered of it is a part of its own, to be sent
+    /// behind the header returned. `None` where there is none of it yet, and the next part begins the message.
+    pub fn relay_gathered(&mut self, gathered: &Gathered) -> Option<FrameHeader> {
+        assert!(!self.is_between_messages(), "what is gathered belongs to a message");
+        let len = gathered.bytes().len();
+        if len == 0 {
+            return None;
+        }
+        let header = FrameHeader::new(self.part_opcode(), false, len as u64);
+        self.continued = true;
+        Some(header)
     }
 
     /// What the next part of the message goes out as.

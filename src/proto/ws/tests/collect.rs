@@ -140,6 +140,33 @@ fn the_way_of_reading_may_change_within_a_chunk() {
     assert_eq!(buf[cursor.out.clone()], *b"\x82\x05first\x82\x06second");
 }
 
+#[test]
+fn the_way_of_reading_may_change_within_a_message() {
+    let mut wire = Vec::new();
+    client_frame(&mut wire, false, Opcode::Text, KEY, b"one ");
+    client_frame(&mut wire, true, Opcode::Ping, KEY, b"between");
+    client_frame(&mut wire, false, Opcode::Continuation, KEY, b"two ");
+    client_frame(&mut wire, true, Opcode::Continuation, KEY, b"three");
+    for cut in 0..wire.len() {
+        let (mut inbound, mut gathered, mut out) = (Inbound::new(), None, Vec::new());
+        let mut buf = [&[0; HEADROOM], &wire[..cut]].concat();
+        let mut cursor = Cursor::at(HEADROOM);
+        while inbound.collect(&mut buf, &mut cursor, Bounds::of_message(100), &mut gathered) != Step::Empty {}
+        if let Some(gathered) = gathered
+            && let Some(header) = inbound.relay_gathered(&gathered)
+        {
+            out.extend_from_slice(&header);
+            out.extend_from_slice(gathered.bytes());
+        }
+        let mut buf = [&[0; HEADROOM], &wire[cut..]].concat();
+        let mut cursor = Cursor::at(HEADROOM);
+        while inbound.relay(&mut buf, &mut cursor, 0, usize::MAX, 0) != Step::Empty {}
+        out.extend_from_slice(&buf[cursor.out]);
+        let read = oracle(&out, Role::Client);
+        assert_eq!(read, [Message::text("one two three")], "the reading changed behind {cut} bytes");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
