@@ -62,7 +62,8 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
     let addresses = sites.addresses();
     let pair = config.pair(&addresses);
     let policy = SharedPolicy::new(config.link_ip_rate_per_min, allow_list(config)?)
-        .with_sessions(config.pair_ip_rate_per_min, config.pair_max_sessions as usize);
+        .with_sessions(config.pair_ip_rate_per_min, config.pair_sessions())
+        .with_addresses(config.link_addresses());
     let room = descriptors_of_a_shard(descriptors, shards);
     let platform = platform(config)?;
     let mut shared = Shared::new(settings(config, &pair, room), policy, shards, clock.at());
@@ -530,6 +531,7 @@ fn settings(config: &Config, pair: &PairConfig, descriptors: u64) -> Settings {
         connections_max: config.max_connections as usize,
         shard_connections_max: usize::try_from(descriptors - reserve).unwrap_or(usize::MAX),
         connections_per_ip_max: u32::try_from(config.max_connections_per_ip).unwrap_or(u32::MAX),
+        handshakes_per_ip_max: config.max_handshakes_per_ip,
         trust_proxy: config.link_trust_proxy,
         stats: config.stats,
         pair_metrics: config.pair_metrics_enabled,

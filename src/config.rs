@@ -33,6 +33,7 @@ pub use platform::AuthMode;
 pub use workspace::{Backplane, RelayMode, TlsChoice, TlsTermination};
 
 use crate::{
+    admission::PlaceBounds,
     dialect::{self, link::LinkConfig, pair::PairConfig},
     driver, logs,
     pacing::Rates,
@@ -183,6 +184,7 @@ impl Config {
             },
             idle: self.link_relay_idle_sec,
             origin: self.link_origin.clone(),
+            verifications_per_sec: self.link_verify_rate_per_sec,
         }
     }
 
@@ -195,6 +197,18 @@ impl Config {
             origins: self.pair_allowed_origins.clone(),
             message_bytes_max: self.pair_max_message_bytes,
         }
+    }
+
+    /// How many addresses may be registered.
+    pub fn link_addresses(&self) -> PlaceBounds {
+        let (all, per_ip) = (self.link_max_addresses as usize, self.link_max_addresses_per_ip);
+        PlaceBounds { all: (all > 0).then_some(all), per_ip: (per_ip > 0).then_some(per_ip) }
+    }
+
+    /// How many pairing sessions there may be.
+    pub fn pair_sessions(&self) -> PlaceBounds {
+        let per_ip = self.pair_max_sessions_per_ip;
+        PlaceBounds { all: Some(self.pair_max_sessions as usize), per_ip: (per_ip > 0).then_some(per_ip) }
     }
 
     /// Whether a dialect is served.

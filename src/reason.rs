@@ -124,11 +124,21 @@ pub enum Reason {
     Kicked,
     /// No message and no pong of a workspace connection for too long.
     WorkspaceIdle,
+    /// More connections without a whole request head than `--max-handshakes-per-ip`.
+    TooManyHandshakesPerIp,
+    /// A connection without a whole request head that made room for another one.
+    HandshakeDisplaced,
+    /// More registered addresses than `--link-max-addresses`.
+    TooManyAddresses,
+    /// More registered addresses than `--link-max-addresses-per-ip`.
+    TooManyAddressesPerIp,
+    /// More signatures to verify than `--link-verify-rate-per-sec`.
+    VerificationsRateLimited,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers: for tables and reports.
-    pub const ALL: [Reason; 58] = [
+    pub const ALL: [Reason; 63] = [
         Reason::PeerClosed,
         Reason::PeerEnded,
         Reason::PeerReset,
@@ -187,6 +197,11 @@ impl Reason {
         Reason::TokenExpired,
         Reason::Kicked,
         Reason::WorkspaceIdle,
+        Reason::TooManyHandshakesPerIp,
+        Reason::HandshakeDisplaced,
+        Reason::TooManyAddresses,
+        Reason::TooManyAddressesPerIp,
+        Reason::VerificationsRateLimited,
     ];
 
     /// The close code we send on an upgraded socket (link.md section 6, pair.md section 3, workspace.md section 16,
@@ -206,14 +221,21 @@ impl Reason {
             Self::BadUtf8 => 1007,
             Self::MessageTooBig => 1009,
             Self::BadRequest | Self::TooManyDialBacks | Self::RoleTimeout => 4000,
-            Self::RateLimited | Self::MovedTooOften => 4002,
+            Self::RateLimited
+            | Self::MovedTooOften
+            | Self::TooManyAddressesPerIp
+            | Self::VerificationsRateLimited => 4002,
             Self::PeerGone => 4003,
             Self::LinkIdle => 4004,
             Self::Replaced => 4005,
             Self::SlowPeer => 4006,
             Self::RegisterAuth => 4007,
             Self::RegisterUnauthorized => 4010,
-            Self::TooManyConnections | Self::TooManyConnectionsPerIp | Self::Overloaded => 1013,
+            Self::TooManyConnections
+            | Self::TooManyConnectionsPerIp
+            | Self::TooManyHandshakesPerIp
+            | Self::TooManyAddresses
+            | Self::Overloaded => 1013,
             // pair.md section 3.
             Self::SessionExpired => 1000,
             Self::MalformedJson
@@ -246,7 +268,11 @@ impl Reason {
             | Self::TokenExpired => 4008,
             Self::FrameTooLarge => 1009,
             // Before the upgrade there is no close frame.
-            Self::HandshakeTimeout | Self::BadHead | Self::HeadTooLarge | Self::HttpDone => return None,
+            Self::HandshakeTimeout
+            | Self::HandshakeDisplaced
+            | Self::BadHead
+            | Self::HeadTooLarge
+            | Self::HttpDone => return None,
         })
     }
 
@@ -259,6 +285,7 @@ impl Reason {
             | Self::PingTimeout
             | Self::CloseTimeout
             | Self::HandshakeTimeout
+            | Self::HandshakeDisplaced
             | Self::WorkspaceIdle
             | Self::HttpDone => "",
             Self::PeerGone => "peer gone",
@@ -267,7 +294,7 @@ impl Reason {
             Self::BadUtf8 => "invalid utf-8",
             Self::MessageTooBig => "message too big",
             Self::BadRequest => "bad request",
-            Self::RateLimited => "rate limited",
+            Self::RateLimited | Self::VerificationsRateLimited => "rate limited",
             Self::MovedTooOften => "too many moves",
             Self::TooManyDialBacks => "too many pending dial-backs",
             Self::Replaced => "replaced",
@@ -280,6 +307,9 @@ impl Reason {
             Self::HeadTooLarge => "request head too large",
             Self::TooManyConnections => "too many connections",
             Self::TooManyConnectionsPerIp => "too many connections from this address",
+            Self::TooManyHandshakesPerIp => "too many handshakes from this address",
+            Self::TooManyAddresses => "too many registered addresses",
+            Self::TooManyAddressesPerIp => "too many registered addresses from this address",
             Self::Overloaded => "overloaded",
             Self::MalformedJson => "malformed_json",
             Self::MalformedMessage => "malformed_message",
@@ -385,6 +415,11 @@ impl Reason {
             Self::TokenExpired => "token_expired",
             Self::Kicked => "kicked",
             Self::WorkspaceIdle => "workspace_idle",
+            Self::TooManyHandshakesPerIp => "too_many_handshakes_per_ip",
+            Self::HandshakeDisplaced => "handshake_displaced",
+            Self::TooManyAddresses => "too_many_addresses",
+            Self::TooManyAddressesPerIp => "too_many_addresses_per_ip",
+            Self::VerificationsRateLimited => "verifications_rate_limited",
         }
     }
 
@@ -420,6 +455,8 @@ mod tests {
         for (reason, code) in [
             (Reason::BadRequest, 4000),
             (Reason::RateLimited, 4002),
+            (Reason::TooManyAddressesPerIp, 4002),
+            (Reason::VerificationsRateLimited, 4002),
             (Reason::PeerGone, 4003),
             (Reason::LinkIdle, 4004),
             (Reason::Replaced, 4005),

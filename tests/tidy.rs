@@ -26,7 +26,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("admission", &["dialect", "limits", "reason", "time"]),
     ("driver", &["id", "limits", "tables", "time"]),
     ("logs", &["config", "time"]),
-    ("config", &["control", "dialect", "driver", "limits", "logs", "pacing", "secret"]),
+    (
+        "config",
+        &["admission::PlaceBounds", "control", "dialect", "driver", "limits", "logs", "pacing", "secret"],
+    ),
     ("admin", &["dialect", "driver", "limits", "reason", "secret"]),
     ("control", &["admin", "admission", "dialect", "id", "limits", "secret", "shard::Platform", "time"]),
     (

@@ -1,9 +1,13 @@
 //! The link dialect's registry with a million addresses, each of a host of its own.
 
-use std::hint::black_box;
+use std::{
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use criterion::Criterion;
 use longsplice::{
+    admission::{AllowList, PlaceBounds, SharedPolicy},
     dialect::{
         Place,
         link::{Claim, Registry, Verdict},
@@ -13,6 +17,7 @@ use longsplice::{
 use sha2::{Digest, Sha256};
 
 const ADDRESSES: u32 = 1_000_000;
+const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What a resolve, and a register with the host's end, cost in a full table.
 pub fn addresses(criterion: &mut Criterion) {
@@ -20,9 +25,11 @@ pub fn addresses(criterion: &mut Criterion) {
     group.sample_size(10);
     let place = Place { shard: 0, shards: 1, relay: 0, hash_key: [7; 16] };
     let mut registry = Registry::new(place.table_hasher());
+    let bounds = PlaceBounds { all: Some(ADDRESSES as usize), per_ip: None };
+    let policy = SharedPolicy::new(0, AllowList::default()).with_addresses(bounds);
     let keys: Vec<[u8; 32]> = (0..ADDRESSES).map(address).collect();
     for (number, address) in keys.iter().enumerate() {
-        let granted = registry.register(host(number as u32), claim(*address));
+        let granted = registry.register(&policy, host(number as u32), IP, claim(*address));
         assert_eq!(granted, (Verdict::Granted, None));
     }
     assert_eq!(registry.len(), ADDRESSES as usize);
@@ -45,8 +52,8 @@ pub fn addresses(criterion: &mut Criterion) {
     group.bench_function("forget and insert", |bencher| {
         bencher.iter(|| {
             let number = next();
-            registry.forget(black_box(host(number)));
-            registry.register(host(number), claim(keys[number as usize]))
+            registry.forget(&policy, black_box(host(number)));
+            registry.register(&policy, host(number), IP, claim(keys[number as usize]))
         });
     });
     assert_eq!(registry.len(), ADDRESSES as usize);

@@ -15,7 +15,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tracing::{debug, warn};
 
 use super::{About, Fleet, presented, prometheus};
@@ -28,7 +32,7 @@ pub async fn serve(listener: TcpListener, about: About, fleet: impl Fleet) {
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => cut_slow_readers(stream),
             Err(error) => {
                 warn!(%error, "the admin server could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -52,6 +56,14 @@ pub async fn serve(listener: TcpListener, about: About, fleet: impl Fleet) {
             drop(place);
         });
     }
+}
+
+/// A client that reads nothing of its answers is broken by the kernel, and its place is free again.
+fn cut_slow_readers(stream: TcpStream) -> TcpStream {
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(READ_TIMEOUT)) {
+        debug!(%error, "an admin connection may stay while nothing is read from it");
+    }
+    stream
 }
 
 struct Site<F> {
@@ -135,6 +147,8 @@ fn response(status: StatusCode, content_type: &'static str, text: String) -> Res
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take for a request head, also between two requests; then its place is free again.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may read nothing while bytes wait for it.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest body of a kick.
 const KICK_BYTES_MAX: usize = 4096;
 /// How long to let descriptors become free again.

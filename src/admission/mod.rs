@@ -4,11 +4,11 @@
 //! `register`, `resolve`, unknown `accept` and new pairing session, never per relayed byte, so plain locks do.
 
 pub mod allow_list;
-mod connections;
+mod ip_counts;
 pub mod ip_table;
 pub mod jwks;
+mod places;
 pub mod register;
-mod session_places;
 #[cfg(test)]
 pub mod tests;
 mod trusted_proxies;
@@ -20,14 +20,14 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::{
     allow_list::AllowList,
-    connections::ConnectionsPerIp,
+    ip_counts::IpCounts,
     ip_table::{IpKey, IpTable},
-    session_places::SessionPlaces,
+    places::{PlaceBounds, Places},
     trusted_proxies::TrustedProxies,
     workspace_gate::{WorkspaceGate, WorkspaceGateSettings},
 };
 use crate::{
-    dialect::{Policy, workspace::Role},
+    dialect::{NoPlace, Policy, workspace::Role},
     time::Now,
 };
 
@@ -38,7 +38,8 @@ pub struct SharedPolicy {
     unknown_accepts: Mutex<IpTable>,
     allow_list: RwLock<AllowList>,
     new_sessions: Mutex<IpTable>,
-    sessions: SessionPlaces,
+    sessions: Places,
+    addresses: Places,
     workspace_gate: WorkspaceGate,
 }
 
@@ -51,19 +52,25 @@ impl SharedPolicy {
             unknown_accepts: Mutex::new(IpTable::new(per_minute)),
             allow_list: RwLock::new(allow_list),
             new_sessions: Mutex::new(IpTable::new(0)),
-            sessions: SessionPlaces::new(usize::MAX),
+            sessions: Places::new(PlaceBounds::default()),
+            addresses: Places::new(PlaceBounds::default()),
             workspace_gate: WorkspaceGate::new(WorkspaceGateSettings::default()),
         }
     }
 
-    /// The same policy with a `PAIR_IP_RATE_PER_MIN` of `per_minute` (0 = off) and places for `max` pairing sessions;
+    /// The same policy with a `PAIR_IP_RATE_PER_MIN` of `per_minute` (0 = off) and places for pairing sessions;
     /// without this both are unlimited.
-    pub fn with_sessions(self, per_minute: u32, max: usize) -> SharedPolicy {
+    pub fn with_sessions(self, per_minute: u32, bounds: PlaceBounds) -> SharedPolicy {
         SharedPolicy {
             new_sessions: Mutex::new(IpTable::new(per_minute)),
-            sessions: SessionPlaces::new(max),
+            sessions: Places::new(bounds),
             ..self
         }
+    }
+
+    /// The same policy with places for registered addresses; without this they are unlimited.
+    pub fn with_addresses(self, bounds: PlaceBounds) -> SharedPolicy {
+        SharedPolicy { addresses: Places::new(bounds), ..self }
     }
 
     /// The same policy with another gate of the workspace dialect; without this its options have their defaults.
@@ -79,6 +86,11 @@ impl SharedPolicy {
     /// Pairing sessions of all shards.
     pub fn sessions(&self) -> usize {
         self.sessions.taken()
+    }
+
+    /// Registered addresses of all shards.
+    pub fn addresses(&self) -> usize {
+        self.addresses.taken()
     }
 
     /// Puts another allow-list in place. The shards have to be told (`dialect::Event::PolicyChanged`).
@@ -112,12 +124,24 @@ impl Policy for SharedPolicy {
         self.new_sessions.lock().charge(ip, now.at)
     }
 
-    fn take_session_place(&self) -> bool {
-        self.sessions.take()
+    fn take_session_place(&self, ip: IpAddr) -> Result<(), NoPlace> {
+        self.sessions.take(ip)
     }
 
-    fn leave_session_place(&self) {
-        self.sessions.leave();
+    fn leave_session_place(&self, ip: IpAddr) {
+        self.sessions.leave(ip);
+    }
+
+    fn take_address_place(&self, ip: IpAddr) -> Result<(), NoPlace> {
+        self.addresses.take(ip)
+    }
+
+    fn hand_over_address_place(&self, from: IpAddr, to: IpAddr) -> Result<(), NoPlace> {
+        self.addresses.hand_over(from, to)
+    }
+
+    fn leave_address_place(&self, ip: IpAddr) {
+        self.addresses.leave(ip);
     }
 
     fn leave_workspace_place(&self, ip: &str, role: Role) {

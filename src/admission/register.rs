@@ -74,6 +74,12 @@ pub fn signed_message(address: &str, timestamp: i64, nonce: &str, origin: &str) 
 /// does: `S` must be below the group order, small-order keys are not special (they commit only to their own
 /// address).
 pub fn verify(proof: &Proof, address: &[u8; 32], origin: &str, unix_ms: u64) -> Result<(), Refusal> {
+    precheck(proof, address, unix_ms)?;
+    verify_signature(proof, address, origin)
+}
+
+/// The part of [`verify`] that costs next to nothing: the time stamp and the commitment.
+pub fn precheck(proof: &Proof, address: &[u8; 32], unix_ms: u64) -> Result<(), Refusal> {
     let skew = i128::from(proof.timestamp) - i128::from(unix_ms);
     if skew.unsigned_abs() > u128::from(REGISTER_SKEW_MS_MAX) {
         return Err(Refusal::Skew);
@@ -81,6 +87,11 @@ pub fn verify(proof: &Proof, address: &[u8; 32], origin: &str, unix_ms: u64) -> 
     if commitment(&proof.public_key) != *address {
         return Err(Refusal::NotTheCommitment);
     }
+    Ok(())
+}
+
+/// The part of [`verify`] that takes tens of microseconds.
+pub fn verify_signature(proof: &Proof, address: &[u8; 32], origin: &str) -> Result<(), Refusal> {
     let key = VerifyingKey::from_bytes(&proof.public_key).map_err(|_| Refusal::BadKey)?;
     let message = signed_message(&encode(address), proof.timestamp, &proof.nonce, origin);
     key.verify(&message, &Signature::from_bytes(&proof.signature)).map_err(|_| Refusal::BadSignature)

@@ -150,6 +150,10 @@ options! {
         /// Connections from one IP address (IPv6: from one /64). One more is refused.
         max_connections_per_ip: u64 = "0", whole(0, 100_000_000).zero("no limit"),
             flag "max-connections-per-ip", env &[&[Env::named("LONGSPLICE_MAX_CONNECTIONS_PER_IP")]];
+        /// Connections from one IP address (IPv6: from one /64) that have not sent a whole request head yet. One more
+        /// is refused. Without effect where `link-trust-proxy` is on: there, all come from the proxy.
+        max_handshakes_per_ip: u32 = "0", whole(0, COUNT_MAX).zero("no limit"),
+            flag "max-handshakes-per-ip", env &[&[Env::named("LONGSPLICE_MAX_HANDSHAKES_PER_IP")]];
         /// How long a connection may take to send a whole request head, the first and each later one.
         handshake_timeout: Duration = "10s", span_ms(100, HOUR_MS),
             flag "handshake-timeout", env &[&[Env::named("LONGSPLICE_HANDSHAKE_TIMEOUT")]];
@@ -217,6 +221,16 @@ options! {
         /// Registers and resolves of one IP address (IPv6: of one /64) in a minute.
         link_ip_rate_per_min: u32 = "60", whole(0, 1_000_000_000).zero("no limit"),
             flag "link-ip-rate-per-min", env &[&[Env::named("LINK_IP_RATE_PER_MIN")]];
+        /// Signatures of registrations that a shard verifies in a second, with a burst of as many. One more closes its
+        /// connection.
+        link_verify_rate_per_sec: u32 = "10000", whole(0, 1_000_000_000).zero("no limit"),
+            flag "link-verify-rate-per-sec", env &[&[Env::named("LONGSPLICE_LINK_VERIFY_RATE_PER_SEC")]];
+        /// Addresses registered at once, over all shards. One more closes its connection.
+        link_max_addresses: u64 = "1000000", whole(0, 100_000_000).zero("no limit"),
+            flag "link-max-addresses", env &[&[Env::named("LONGSPLICE_LINK_MAX_ADDRESSES")]];
+        /// The same for the hosts at one IP address (IPv6: at one /64).
+        link_max_addresses_per_ip: u32 = "0", whole(0, COUNT_MAX).zero("no limit"),
+            flag "link-max-addresses-per-ip", env &[&[Env::named("LONGSPLICE_LINK_MAX_ADDRESSES_PER_IP")]];
         /// Take the peer's address from the first hop of X-Forwarded-For. Only behind a proxy that sets it.
         link_trust_proxy: bool = "false", Switch,
             flag "link-trust-proxy", env &[&[Env::one_is_on("LINK_TRUST_PROXY")]];
@@ -242,6 +256,9 @@ options! {
         /// Pairing sessions at once, over all shards. One more is refused.
         pair_max_sessions: u64 = "10000", whole(1, 100_000_000),
             flag "pair-max-sessions", env &[&[Env::named("MAX_SESSIONS")]];
+        /// The same for sessions that devices at one IP address (IPv6: at one /64) asked for.
+        pair_max_sessions_per_ip: u32 = "0", whole(0, COUNT_MAX).zero("no limit"),
+            flag "pair-max-sessions-per-ip", env &[&[Env::named("LONGSPLICE_PAIR_MAX_SESSIONS_PER_IP")]];
         /// Origins whose pages may pair. Clients that send no Origin header, which browsers always do, are not asked.
         pair_allowed_origins: Option<Vec<String>> = "*", Origins,
             flag "pair-allowed-origins", env &[&[Env::named("ALLOWED_ORIGINS")]];

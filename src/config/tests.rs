@@ -167,7 +167,7 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "outbox-budget" | "message-budget" => ("1GiB", r#""1GiB""#),
         "park-after" => ("0", r#""0s""#),
         "splice-min" => ("0", r#""0""#),
-        "max-connections" | "max-connections-per-ip" => ("7", "7"),
+        "max-connections" | "max-connections-per-ip" | "max-handshakes-per-ip" => ("7", "7"),
         "handshake-timeout" | "role-timeout" | "drain-delay" => ("1500ms", r#""1500ms""#),
         "ping-interval" => ("2m", r#""120s""#),
         "tcp-keepalive-idle" => ("0", r#""0s""#),
@@ -183,13 +183,14 @@ fn sample(option: &str) -> (&'static str, &'static str) {
         "link-relay-idle-sec" => ("1", r#""1s""#),
         "link-slow-peer-sec" => ("60", r#""60s""#),
         "link-ip-rate-per-min" => ("0", "0"),
+        "link-verify-rate-per-sec" | "link-max-addresses" | "link-max-addresses-per-ip" => ("7", "7"),
         "link-trust-proxy" => ("1", "true"),
         "link-allowed-register-keys" => ("abc #def", r##""abc #def""##),
         "link-allowed-register-keys-file" => ("/etc/relay.toml", r#""/etc/relay.toml""#),
         "link-origin" => (" Relay.Example ", r#""relay.example""#),
         "pair-rendezvous-url" => ("wss://relay.example/", r#""wss://relay.example""#),
         "pair-session-ttl-seconds" => ("90", r#""90s""#),
-        "pair-max-sessions" => ("7", "7"),
+        "pair-max-sessions" | "pair-max-sessions-per-ip" => ("7", "7"),
         "pair-allowed-origins" => {
             ("https://a.example, https://b.example", r#"["https://a.example", "https://b.example"]"#)
         }

@@ -190,14 +190,30 @@ pub trait Policy {
     /// Charges one new pairing session to the IP's budget of this minute; `false` is over it (pair.md section 3,
     /// `PAIR_IP_RATE_PER_MIN`).
     fn charge_session(&self, ip: IpAddr, now: Now) -> bool;
-    /// Takes one of the places that all shards together have for pairing sessions; `false` when none is
-    /// left. Each that was taken is given back by [`Policy::leave_session_place`].
-    fn take_session_place(&self) -> bool;
-    /// Gives a place back.
-    fn leave_session_place(&self);
+    /// Takes one of the places that all shards together have for pairing sessions. Each that was taken is given back
+    /// by [`Policy::leave_session_place`].
+    fn take_session_place(&self, ip: IpAddr) -> Result<(), NoPlace>;
+    /// Gives a place back that was taken for this IP.
+    fn leave_session_place(&self, ip: IpAddr);
+    /// Takes one of the places that all shards together have for registered addresses. Each that was taken is given
+    /// back by [`Policy::leave_address_place`].
+    fn take_address_place(&self, ip: IpAddr) -> Result<(), NoPlace>;
+    /// Lets an address's place be another IP's, whose host holds the address now.
+    fn hand_over_address_place(&self, from: IpAddr, to: IpAddr) -> Result<(), NoPlace>;
+    /// Gives a place back that is this IP's.
+    fn leave_address_place(&self, ip: IpAddr);
     /// Gives back the place that the upgrade of a workspace connection took for its address (workspace.md section
     /// 3.1, checks 3 and 4). The dialect says so exactly once for every connection that it was told to be open.
     fn leave_workspace_place(&self, ip: &str, role: workspace::Role);
+}
+
+/// Why there is no place for one more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoPlace {
+    /// All are taken.
+    InAll,
+    /// Its IP has as many as one may have.
+    OfIp,
 }
 
 /// What a dialect works with during one event.

@@ -178,6 +178,7 @@ impl<D: Driver> Shard<D> {
         }
         self.forget_gathered(id);
         self.leave_place(id);
+        self.end_handshake(id);
         let Some(conn) = self.conns.remove(id) else { return };
         self.cancel_timers(&conn);
         self.release_stalled(id);

@@ -112,6 +112,8 @@ pub struct Conn {
     pub(super) forgotten: bool,
     /// Counted in the per-IP table.
     pub(super) counted: bool,
+    /// Its first request head is not whole yet, and it is counted as such.
+    pub(super) greeting: bool,
     /// The driver found the end of the stream; unread bytes may be left.
     pub(super) ended: Option<Reason>,
     /// Why it is closing.
@@ -192,6 +194,7 @@ impl Conn {
             deaf: false,
             forgotten: false,
             counted: false,
+            greeting: false,
             ended: None,
             reason: None,
             answer: Answer::default(),

@@ -18,7 +18,7 @@ use crate::{
     },
     driver::Driver,
     id::ConnId,
-    limits::CLOSE_TIMEOUT,
+    limits::{CLOSE_TIMEOUT, HEAD_BYTES_MAX},
     proto::http::{self, Head, Upgrade},
     reason::Reason,
     timers::Alarm,
@@ -32,12 +32,16 @@ impl<D: Driver> Shard<D> {
         self.conns.insert(id, Conn::new(id, ip, self.now.at));
         let settings = &self.shared.settings;
         let is_over = settings.connections_max > 0 && open > settings.connections_max;
-        if is_over || self.conns.len() > settings.shard_connections_max {
+        let is_full = is_over || self.conns.len() > settings.shard_connections_max;
+        if is_full && !self.displace_handshake() {
             return self.refuse(id, Reason::TooManyConnections);
         }
         // Behind a proxy the peer is known only from the head.
         if !self.shared.settings.trust_proxy && !self.count_ip(id, ip) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
+        }
+        if !self.begin_handshake(id, ip) {
+            return self.refuse(id, Reason::TooManyHandshakesPerIp);
         }
         let stopping = self.stage == Stage::Stopping;
         self.arm(
@@ -87,10 +91,15 @@ impl<D: Driver> Shard<D> {
         self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
     }
 
-    /// Answers the requests that are unread, up to an incomplete one, an upgrade or the end.
+    /// Answers the requests that are unread, up to an incomplete one, an upgrade or the end, or until its answers are
+    /// not taken.
     pub(super) fn serve(&mut self, id: ConnId) {
         while let Some(conn) = self.conns.get_mut(id) {
             let (State::Head, Some(unread)) = (conn.state, conn.unread.as_mut()) else { return };
+            if self.driver.queued(id) > ANSWERS_BYTES_HIGH {
+                self.counters.stalls += 1;
+                return;
+            }
             let parsed = http::parse(unread.bytes());
             match parsed {
                 Ok(None) => return,
@@ -111,6 +120,7 @@ impl<D: Driver> Shard<D> {
                     if unread.len() == 0 {
                         conn.unread = None;
                     }
+                    self.end_handshake(id);
                     match (asked, visit) {
                         _ if !is_named => self.refuse_head(id, Reason::BadHead),
                         (Some(asked), _) => self.answer_knock(id, &head, asked),
@@ -118,7 +128,10 @@ impl<D: Driver> Shard<D> {
                         (None, None) => self.answer_head(id, head),
                     }
                 }
-                Err(reason) => self.refuse_head(id, reason),
+                Err(reason) => {
+                    self.end_handshake(id);
+                    self.refuse_head(id, reason);
+                }
             }
             self.carry_out();
         }
@@ -368,6 +381,9 @@ pub(super) struct Answer {
     pub head_only: bool,
 }
 
+/// Above so much of its answers that a client has not taken, it gets no further ones and is not read. So it has that
+/// much and one answer waiting for it, whatever it asks.
+pub(super) const ANSWERS_BYTES_HIGH: usize = HEAD_BYTES_MAX;
 /// Connections over the limit that are told so; further ones are only reset.
 const REFUSED_MAX: usize = 1024;
 /// The same for a shard's own limit, which the descriptors behind it are few for.

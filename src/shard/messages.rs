@@ -7,6 +7,7 @@ use super::{
     assembly::reserved,
     conn::{Errand, Mode, Moving, State},
     forward::Given,
+    http::ANSWERS_BYTES_HIGH,
     input::Input,
 };
 use crate::{
@@ -234,6 +235,7 @@ impl<D: Driver> Shard<D> {
         }
         let single = Read::Once { bytes_max: HEAD_BYTES_MAX as u32 };
         let how = match conn.state {
+            State::Head if self.driver.queued(id) > ANSWERS_BYTES_HIGH => Read::Off,
             State::Head | State::Lingering => single,
             State::Answering => Read::Off,
             State::Admitting | State::Open if conn.is_moving() => return self.depart(id),
@@ -305,6 +307,12 @@ impl<D: Driver> Shard<D> {
         match conn.state {
             State::Spliced => self.on_destination_progress(id, left),
             State::Closing => self.finish_when_sent(id),
+            State::Head if left <= ANSWERS_BYTES_HIGH => {
+                if left > 0 {
+                    self.watch_progress(id);
+                }
+                self.go_on(id);
+            }
             State::Admitting | State::Open if left == 0 && conn.is_moving() => self.depart(id),
             _ if left > 0 => self.watch_progress(id),
             _ => {}

@@ -4,9 +4,9 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` (up to the upgrade), `knock` (upgrades that wait
-//! for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet), `forward`
-//! (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
+//! Reading order: this file (the turn), [`conn`] (the state), `http` and `handshakes` (up to the upgrade), `knock`
+//! (upgrades that wait for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet),
+//! `forward` (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
@@ -16,6 +16,7 @@ mod close;
 pub mod conn;
 mod forward;
 pub mod gather;
+mod handshakes;
 pub mod home;
 mod http;
 mod input;
@@ -34,7 +35,10 @@ use std::{io, sync::Arc};
 use rand_chacha::ChaCha12Rng;
 
 pub use self::{ask::Platform, mail::Mailboxes, shared::Shared, view::View};
-use self::{assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, home::Home, mail::Mail};
+use self::{
+    assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, handshakes::Handshakes, home::Home,
+    mail::Mail,
+};
 use crate::{
     admin::Snapshot,
     dialect::{Action, Cx, Dialects, Event, Kind},
@@ -56,6 +60,7 @@ pub struct Shard<D: Driver> {
     random: ChaCha12Rng,
     counters: Snapshot,
     now: Now,
+    handshakes: Handshakes,
     home: Home,
     gathers: Gathers,
     stalls: Stalls,
@@ -101,6 +106,7 @@ impl<D: Driver> Shard<D> {
             random,
             counters: Snapshot { shard: number, ..Snapshot::default() },
             now,
+            handshakes: Handshakes::default(),
             home: Home::default(),
             gathers: Gathers::default(),
             stalls: Stalls::default(),

@@ -12,7 +12,7 @@ use std::{
 use super::{ask::Platform, mail::Mailboxes};
 use crate::{
     admin::Access,
-    admission::{ConnectionsPerIp, SharedPolicy, WorkspaceGateSettings},
+    admission::{IpCounts, SharedPolicy, WorkspaceGateSettings},
     config::StatsAccess,
     dialect::{Kind, Manners, pages::Site},
     logs::Ring,
@@ -41,6 +41,8 @@ pub struct Settings {
     pub shard_connections_max: usize,
     /// `--max-connections-per-ip`.
     pub connections_per_ip_max: u32,
+    /// `--max-handshakes-per-ip`.
+    pub handshakes_per_ip_max: u32,
     /// `LINK_TRUST_PROXY`.
     pub trust_proxy: bool,
     /// `--stats`.
@@ -89,7 +91,8 @@ pub struct Shared {
     pub operator: Operator,
     /// Open connections of all shards.
     connections: AtomicUsize,
-    per_ip: ConnectionsPerIp,
+    per_ip: IpCounts,
+    handshakes: IpCounts,
     pulses: Box<[AtomicU64]>,
     draining: std::sync::atomic::AtomicBool,
     /// The process's start, for `uptimeSec`.
@@ -107,7 +110,8 @@ impl Shared {
             platform: None,
             operator: Operator::default(),
             connections: AtomicUsize::new(0),
-            per_ip: ConnectionsPerIp::default(),
+            per_ip: IpCounts::default(),
+            handshakes: IpCounts::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             draining: false.into(),
             started_at,
@@ -138,6 +142,23 @@ impl Shared {
     pub(super) fn count_ip(&self, ip: IpAddr) -> bool {
         let limit = self.settings.connections_per_ip_max;
         limit == 0 || self.per_ip.add(ip, limit)
+    }
+
+    /// Counts a connection without a whole head for its IP; `false` is over the bound (and not counted).
+    pub(super) fn count_handshake(&self, ip: IpAddr) -> bool {
+        !self.counts_handshakes() || self.handshakes.add(ip, self.settings.handshakes_per_ip_max)
+    }
+
+    /// Counts out one that was counted.
+    pub(super) fn uncount_handshake(&self, ip: IpAddr) {
+        if self.counts_handshakes() {
+            self.handshakes.remove(ip);
+        }
+    }
+
+    /// Behind a proxy all of them are the proxy's.
+    fn counts_handshakes(&self) -> bool {
+        self.settings.handshakes_per_ip_max > 0 && !self.settings.trust_proxy
     }
 
     /// Notes that a shard has turned.
@@ -182,6 +203,7 @@ mod tests {
             connections_max: 0,
             shard_connections_max: usize::MAX,
             connections_per_ip_max: 0,
+            handshakes_per_ip_max: 0,
             trust_proxy: false,
             stats: StatsAccess::Public,
             pair_metrics: false,

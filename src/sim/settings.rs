@@ -88,6 +88,7 @@ impl Plan {
                 connections_max: 0,
                 shard_connections_max: usize::MAX,
                 connections_per_ip_max: 0,
+                handshakes_per_ip_max: 0,
                 trust_proxy: dice.chance(500_000),
                 stats: StatsAccess::Public,
                 pair_metrics: false,
@@ -192,7 +193,8 @@ impl Plan {
 
     /// The dialects of one shard.
     pub fn dialects(&self, shard: u16) -> Dialects {
-        let config = LinkConfig { rates: self.rates, idle: self.idle, origin: None };
+        let config =
+            LinkConfig { rates: self.rates, idle: self.idle, origin: None, verifications_per_sec: 0 };
         let place = Place { shard, shards: self.shards, relay: 0, hash_key: self.hash_key };
         let pair = Pair::new(pair_config(self.ttl), place.clone());
         Dialects {

@@ -120,6 +120,11 @@ impl Raw {
     pub fn upgraded(mut http: Http) -> Raw {
         let response = http.response().expect("the relay answers the upgrade");
         assert_eq!(response.status, 101, "{}", response.status_line);
+        Raw::behind(http)
+    }
+
+    /// Takes over a connection whose upgrade was answered.
+    pub fn behind(http: Http) -> Raw {
         let (stream, unread) = http.into_parts();
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
         Raw {

@@ -5,6 +5,8 @@
 //! the word that its host has gone is also judged before it, and no grant outlives its host. A letter to
 //! one's own shard is read at once.
 
+use std::net::IpAddr;
+
 use super::{
     Link,
     id::LinkId,
@@ -27,6 +29,8 @@ pub enum Letter {
     Claim {
         /// The control socket.
         host: Remote,
+        /// Its IP.
+        ip: IpAddr,
         /// What it claims.
         claim: Claim,
     },
@@ -117,8 +121,8 @@ impl Link {
     /// Does what a letter asks for.
     pub(super) fn read(&mut self, cx: &mut Cx<'_>, from: u16, letter: Letter) {
         match letter {
-            Letter::Claim { host, claim } => {
-                let verdict = self.judge(cx, host, claim);
+            Letter::Claim { host, ip, claim } => {
+                let verdict = self.judge(cx, host, ip, claim);
                 self.post(cx, from, Letter::Judged { host: host.conn, address: claim.address, verdict });
             }
             Letter::Judged { host, address, verdict } => self.on_judged(cx, host, address, verdict),
@@ -155,8 +159,8 @@ impl Link {
     }
 
     /// Judges a claim at its home; whoever it replaces is dismissed.
-    pub(super) fn judge(&mut self, cx: &mut Cx<'_>, host: Remote, claim: Claim) -> Verdict {
-        let (verdict, replaced) = self.registry.register(host, claim);
+    pub(super) fn judge(&mut self, cx: &mut Cx<'_>, host: Remote, ip: IpAddr, claim: Claim) -> Verdict {
+        let (verdict, replaced) = self.registry.register(cx.policy, host, ip, claim);
         if let Some(replaced) = replaced {
             self.post(cx, replaced.shard, Letter::Replaced { host: replaced.conn });
         }
@@ -183,7 +187,7 @@ impl Link {
 
     /// Forgets a host: its addresses, and with them its links that are not relaying yet.
     fn on_host_gone(&mut self, cx: &mut Cx<'_>, host: Remote, reason: Reason) {
-        for index in self.registry.forget(host) {
+        for index in self.registry.forget(cx.policy, host) {
             let key = self.links.key(index);
             let record = self.links.get_mut(key).expect("the registry lists open links");
             record.host = None;

@@ -20,6 +20,7 @@ mod requests;
 mod seats;
 mod stats;
 mod usage;
+mod verifications;
 mod wire;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ use self::{
     links::Links,
     seats::{Role, Seats},
     stats::History,
+    verifications::Verifications,
     wire::Answer,
 };
 use super::{Action, Backlog, Cx, Dialect, Event, Liveness, Manners, Place, SpliceId};
@@ -63,6 +65,8 @@ pub struct LinkConfig {
     pub idle: Duration,
     /// `LINK_ORIGIN`, lower-cased and trimmed; `None` takes the upgrade's `Host`.
     pub origin: Option<String>,
+    /// `--link-verify-rate-per-sec`; 0 is no bound.
+    pub verifications_per_sec: u32,
 }
 
 impl LinkConfig {
@@ -106,6 +110,7 @@ pub struct Link {
     registry: Registry,
     links: Links,
     history: History,
+    verifications: Verifications,
 }
 
 impl Link {
@@ -116,6 +121,7 @@ impl Link {
             registry: Registry::new(place.table_hasher()),
             links: Links::new(place.table_hasher()),
             history: History::default(),
+            verifications: Verifications::new(config.verifications_per_sec),
             config,
             place,
         }

@@ -3,6 +3,8 @@
 //! A `new` connection travels to the home of the key that it names before anything else is looked up; a
 //! control socket stays, and asks by letter.
 
+use std::net::IpAddr;
+
 use super::{
     Alarm, Letter, Link,
     id::LinkId,
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     admission::register,
-    dialect::{Action, Cx},
+    dialect::{Action, Cx, NoPlace},
     id::{ConnId, Remote},
     limits::{ADDRESSES_PER_SOCKET_MAX, ANSWER_TIMEOUT, MOVES_MAX},
     reason::Reason,
@@ -90,23 +92,26 @@ impl Link {
         }
         let claim = self.verify(cx, conn, address, auth)?;
         if is_new {
-            self.register_first(cx, conn, claim);
-            Ok(())
+            self.register_first(cx, conn, claim)
         } else {
             self.register_further(cx, conn, claim, home)
         }
     }
 
     /// Proof and allow-list.
-    fn verify(&self, cx: &Cx<'_>, conn: ConnId, address: Address, auth: Option<&str>) -> Checked<Claim> {
+    fn verify(&mut self, cx: &Cx<'_>, conn: ConnId, address: Address, auth: Option<&str>) -> Checked<Claim> {
+        let proof = auth.and_then(wire::parse_auth).ok_or(Reason::RegisterAuth)?;
+        register::precheck(&proof, &address, cx.now.unix_ms).map_err(|_| Reason::RegisterAuth)?;
+        if !self.verifications.take(cx.now.at) {
+            return Err(Reason::VerificationsRateLimited);
+        }
         let sent_to = match self.seats.get(conn) {
             Some(Role::New(opening)) => &*opening.host,
             Some(Role::Control(control)) => &*control.origin,
             _ => "",
         };
         let origin = self.config.origin.as_deref().unwrap_or(sent_to);
-        let proof = auth.and_then(wire::parse_auth).ok_or(Reason::RegisterAuth)?;
-        register::verify(&proof, &address, origin, cx.now.unix_ms).map_err(|_| Reason::RegisterAuth)?;
+        register::verify_signature(&proof, &address, origin).map_err(|_| Reason::RegisterAuth)?;
         if !cx.policy.may_register(&register::encode(&proof.public_key)) {
             return Err(Reason::RegisterUnauthorized);
         }
@@ -114,9 +119,10 @@ impl Link {
     }
 
     /// The first address of a connection, which has travelled to the address's home: this is it.
-    fn register_first(&mut self, cx: &mut Cx<'_>, conn: ConnId, claim: Claim) {
+    fn register_first(&mut self, cx: &mut Cx<'_>, conn: ConnId, claim: Claim) -> Checked<()> {
         let host = Remote { shard: self.place.shard, conn };
-        let verdict = self.judge(cx, host, claim);
+        let ip = self.ip_of(conn);
+        let verdict = self.judge(cx, host, ip, claim);
         if verdict == Verdict::Granted {
             let Some(Role::New(opening)) = self.seats.change(conn, Role::Closing) else {
                 unreachable!("only a new connection registers first")
@@ -127,7 +133,7 @@ impl Link {
             self.seats.change(conn, Role::Control(Box::new(control)));
             cx.actions.push(Action::Settle { conn });
         }
-        self.answer_claim(cx, conn, claim, verdict);
+        self.answer_claim(cx, conn, claim, verdict)
     }
 
     /// Another address of a control socket, or a newer claim of one that it has: its home says.
@@ -139,17 +145,17 @@ impl Link {
             return Err(Reason::Overloaded);
         }
         control.add_home(home);
+        let ip = control.ip;
         if home == host.shard {
-            let verdict = self.judge(cx, host, claim);
-            self.answer_claim(cx, conn, claim, verdict);
-            return Ok(());
+            let verdict = self.judge(cx, host, ip, claim);
+            return self.answer_claim(cx, conn, claim, verdict);
         }
         let timer = self.arm(cx, cx.now.at + ANSWER_TIMEOUT, Alarm::Unjudged(conn));
         let control = self.seats.control(conn).expect("it was just there");
         debug_assert!(control.asked.is_none(), "a held connection has sent a message");
         control.asked = Some(Asked { claim, timer });
         cx.actions.push(Action::Hold { conn });
-        self.post(cx, home, Letter::Claim { host, claim });
+        self.post(cx, home, Letter::Claim { host, ip, claim });
         Ok(())
     }
 
@@ -159,11 +165,13 @@ impl Link {
         let Some(control) = self.seats.control(conn) else { return };
         let Some(asked) = control.asked.take_if(|asked| asked.claim.address == address) else { return };
         cx.timers.cancel(asked.timer);
-        self.answer_claim(cx, conn, asked.claim, verdict);
-        cx.actions.push(Action::Resume { conn });
+        match self.answer_claim(cx, conn, asked.claim, verdict) {
+            Ok(()) => cx.actions.push(Action::Resume { conn }),
+            Err(reason) => self.dismiss(cx, conn, reason),
+        }
     }
 
-    fn answer_claim(&mut self, cx: &mut Cx<'_>, conn: ConnId, claim: Claim, verdict: Verdict) {
+    fn answer_claim(&mut self, cx: &mut Cx<'_>, conn: ConnId, claim: Claim, verdict: Verdict) -> Checked<()> {
         match verdict {
             Verdict::Granted => {
                 self.seats.control(conn).expect("who is granted an address is a control socket").hold(claim);
@@ -171,7 +179,10 @@ impl Link {
             }
             Verdict::Pinned => self.send(cx, conn, ADDRESS_PINNED),
             Verdict::Stale => self.send(cx, conn, REGISTER_STALE),
+            Verdict::Full(NoPlace::InAll) => return Err(Reason::TooManyAddresses),
+            Verdict::Full(NoPlace::OfIp) => return Err(Reason::TooManyAddressesPerIp),
         }
+        Ok(())
     }
 
     /// The home has not answered in time. Whether it granted is unknown, so the socket cannot stay.
@@ -252,15 +263,19 @@ impl Link {
         address: Option<Name<'a>>,
         moved: bool,
     ) -> Checked<Name<'a>> {
-        let ip = match self.seats.get(conn) {
-            Some(Role::New(opening)) => opening.ip,
-            Some(Role::Control(control)) => control.ip,
-            _ => unreachable!("only new and control sockets are charged"),
-        };
-        if !moved && !cx.policy.charge_request(ip, cx.now) {
+        if !moved && !cx.policy.charge_request(self.ip_of(conn), cx.now) {
             return Err(Reason::RateLimited);
         }
         address.ok_or(Reason::BadRequest)
+    }
+
+    /// The address of a new or a control socket.
+    fn ip_of(&self, conn: ConnId) -> IpAddr {
+        match self.seats.get(conn) {
+            Some(Role::New(opening)) => opening.ip,
+            Some(Role::Control(control)) => control.ip,
+            _ => unreachable!("only new and control sockets are asked"),
+        }
     }
 
     /// Sends a new connection to another shard with the message that it just sent.

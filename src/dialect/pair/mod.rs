@@ -178,7 +178,7 @@ impl Pair {
     /// Ends a session; returns how many connections are closed.
     fn end(&mut self, cx: &mut Cx<'_>, id: SessionId, reason: Reason) -> usize {
         let Some(session) = self.sessions.remove(id) else { return 0 };
-        cx.policy.leave_session_place();
+        cx.policy.leave_session_place(session.ip);
         let target = session.target.and_then(|target| target.conn);
         let ends = [session.source.conn, target].into_iter().flatten();
         ends.inspect(|conn| self.dismiss(cx, *conn, reason)).count()

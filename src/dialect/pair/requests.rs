@@ -14,7 +14,7 @@ use super::{
     wire::{self, Answer, Error, Request},
 };
 use crate::{
-    dialect::{Action, Cx},
+    dialect::{Action, Cx, NoPlace},
     id::ConnId,
     limits::MOVES_MAX,
     reason::Reason,
@@ -74,13 +74,14 @@ impl Pair {
         if !cx.policy.charge_session(seat.ip, cx.now) {
             return Err(Error::RateLimited);
         }
-        if !cx.policy.take_session_place() {
-            return Err(Error::ServerAtCapacity);
-        }
+        cx.policy.take_session_place(seat.ip).map_err(|full| match full {
+            NoPlace::InAll => Error::ServerAtCapacity,
+            NoPlace::OfIp => Error::RateLimited,
+        })?;
         self.depart(cx, conn, seat.standing, Reason::PeerGone);
         let id = SessionId::make(cx.random, self.place.relay, self.place.shard);
         let source = End { conn: Some(conn), card };
-        self.sessions.insert(id, Session { source, target: None, active_at: cx.now.at });
+        self.sessions.insert(id, Session { source, target: None, ip: seat.ip, active_at: cx.now.at });
         self.arm(cx, cx.now.at + self.config.ttl, id);
         self.counters.created += 1;
         self.settle(cx, conn, id);

@@ -4,7 +4,7 @@
 //! that a socket that is gone is never named, and that a place whose socket is there is never given to another. Never
 //! sends anything.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::id::SessionId;
 use crate::{
@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) source: End,
     /// From the first join on.
     pub(super) target: Option<End>,
+    /// Whose place it takes: the address of who asked for it.
+    pub(super) ip: IpAddr,
     /// The last relayed message, join or resumption.
     pub(super) active_at: Time,
 }

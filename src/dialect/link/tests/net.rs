@@ -74,7 +74,12 @@ pub(super) struct Net {
 
 /// What the tests run with unless they say otherwise: no limits, and the reference's idle time.
 pub(super) fn config() -> LinkConfig {
-    LinkConfig { rates: Rates::default(), idle: Duration::from_secs(300), origin: None }
+    LinkConfig {
+        rates: Rates::default(),
+        idle: Duration::from_secs(300),
+        origin: None,
+        verifications_per_sec: 0,
+    }
 }
 
 /// Runs a test on a relay of one shard and on one of four, where connections open on the shards in turn.
@@ -328,6 +333,7 @@ impl Net {
     pub(super) fn assert_nothing_left(&self) {
         assert!(self.sockets.iter().all(|socket| socket.at.is_none()), "a connection is open");
         assert!(self.mail.iter().all(|pair| pair.is_empty()), "a letter is under way");
+        assert_eq!(self.policy.addresses(), 0, "places of addresses left");
         for shard in &self.shards {
             let link = &shard.link;
             assert!(link.seats.is_empty(), "seats left: {:?}", link.seats);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{net::*, people::*};
+use super::{super::LinkConfig, net::*, people::*};
 use crate::{
-    admission::{AllowList, SharedPolicy},
+    admission::{AllowList, PlaceBounds, SharedPolicy},
     limits::ADDRESSES_PER_SOCKET_MAX,
     reason::Reason,
 };
@@ -329,4 +329,71 @@ fn checks_of_register_run_in_the_contracts_order() {
         assert_eq!(from("192.0.2.3", &unlisted), Some(Reason::RegisterUnauthorized));
         assert_eq!(from("192.0.2.3", &unlisted), Some(Reason::RateLimited));
     }
+}
+
+#[test]
+fn addresses_over_the_bound_close_who_registers_them_and_come_back_with_their_hosts() {
+    for shards in [1, 4] {
+        let bounds = PlaceBounds { all: Some(4), per_ip: Some(3) };
+        let policy = SharedPolicy::new(0, AllowList::default()).with_addresses(bounds);
+        let mut net = Net::with_policy(shards, config(), policy);
+        let host = registered(&mut net, &Identity::new(0));
+        for number in 1..3 {
+            net.say(host, &Identity::new(number).register(&net));
+            assert_eq!(net.heard(host), [Identity::new(number).registered()]);
+        }
+        let ninth = Identity::new(9).register(&net);
+        // Three of this IP: a control socket and a new one are closed, others are none the worse.
+        assert_eq!(outcome(&mut net, &ninth).1, Some(Reason::TooManyAddressesPerIp));
+        let elsewhere = net.open_as(0, "192.0.2.2", HOST);
+        net.say(elsewhere, &Identity::new(3).register(&net));
+        assert_eq!(net.heard(elsewhere), [Identity::new(3).registered()]);
+        let fifth = net.open_as(0, "192.0.2.3", HOST);
+        net.say(fifth, &Identity::new(4).register(&net));
+        assert_eq!(net.closed(fifth), Some(Reason::TooManyAddresses));
+        // Four are four: who comes back for its own takes no other place.
+        net.advance(Duration::from_millis(5));
+        let back = net.open_as(0, "192.0.2.3", HOST);
+        net.say(back, &Identity::new(3).register(&net));
+        assert_eq!(net.heard(back), [Identity::new(3).registered()]);
+        assert_eq!(net.closed(elsewhere), Some(Reason::Replaced));
+        // A control socket that asks for one too many takes all of its own with it.
+        net.say(host, &Identity::new(5).register(&net));
+        assert_eq!(net.closed(host), Some(Reason::TooManyAddresses));
+        assert_eq!(net.policy.addresses(), 1);
+        registered(&mut net, &Identity::new(5));
+        net.close_all();
+        net.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_shard_verifies_no_more_signatures_than_it_may() {
+    let mut net = Net::new(1, LinkConfig { verifications_per_sec: 3, ..config() });
+    let identity = Identity::new(1);
+    let now = net.now.unix_ms as i64;
+    let forged = |number: i64| {
+        let mut message = identity.register_at(now);
+        message["auth"]["ts"] = json!(now + number);
+        message
+    };
+    let closed = |net: &mut Net, message: &Value| outcome(net, message).1;
+    // What is refused for less costs nothing.
+    let mut stale = forged(-1_000_000);
+    for _ in 0..5 {
+        assert_eq!(closed(&mut net, &stale), Some(Reason::RegisterAuth));
+    }
+    stale["address"] = json!(Identity::new(2).address);
+    assert_eq!(closed(&mut net, &stale), Some(Reason::RegisterAuth));
+    for number in 1..=3 {
+        assert_eq!(closed(&mut net, &forged(number)), Some(Reason::RegisterAuth));
+    }
+    let good = identity.register_at(now + 5);
+    assert_eq!(closed(&mut net, &good), Some(Reason::VerificationsRateLimited));
+    // Nobody is kept out for longer than it takes.
+    net.advance(Duration::from_millis(334));
+    assert_eq!(outcome(&mut net, &good), (vec![identity.registered()], None));
+    assert_eq!(closed(&mut net, &good), Some(Reason::VerificationsRateLimited));
+    net.close_all();
+    net.assert_nothing_left();
 }

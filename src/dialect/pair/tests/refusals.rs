@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::net::{Net, config, device, message, on_one_and_four_shards};
+use super::net::{Net, TTL, config, device, message, on_one_and_four_shards};
 use crate::{
-    admission::{AllowList, SharedPolicy},
+    admission::{AllowList, PlaceBounds, SharedPolicy},
     dialect::pair::PairConfig,
     reason::Reason,
 };
@@ -140,7 +140,7 @@ fn a_third_device_and_a_socket_with_a_role_are_refused() {
 
 #[test]
 fn new_sessions_of_one_address_are_limited_and_joins_are_not() {
-    let policy = SharedPolicy::new(0, AllowList::default()).with_sessions(3, usize::MAX);
+    let policy = SharedPolicy::new(0, AllowList::default()).with_sessions(3, PlaceBounds::default());
     let mut net = Net::with_policy(4, config(), policy);
     let sessions: Vec<_> = (0..3).map(|_| net.source("a").1).collect();
     let said = message("pair-source", &device("a"), None).to_string();
@@ -155,6 +155,25 @@ fn new_sessions_of_one_address_are_limited_and_joins_are_not() {
     let other = net.open_from("192.0.2.2", None);
     net.say_bytes(other, said.as_bytes());
     assert_eq!(net.heard(other)[0]["type"], "session-created");
+    net.assert_nothing_left();
+}
+
+#[test]
+fn sessions_that_one_address_has_are_limited_until_they_end() {
+    let bounds = PlaceBounds { all: None, per_ip: Some(2) };
+    let policy = SharedPolicy::new(0, AllowList::default()).with_sessions(0, bounds);
+    let mut net = Net::with_policy(4, config(), policy);
+    let sessions: Vec<_> = (0..2).map(|_| net.source("a").1).collect();
+    let said = message("pair-source", &device("a"), None).to_string();
+    let limited = ("rate_limited".into(), Some(Reason::SessionsRateLimited));
+    assert_eq!(refused(&mut net, said.as_bytes()), limited);
+    let target = net.join("b", &sessions[0]);
+    assert_eq!(net.heard(target)[0]["type"], "peer-connected");
+    let other = net.open_from("192.0.2.2", None);
+    net.say_bytes(other, said.as_bytes());
+    assert_eq!(net.heard(other)[0]["type"], "session-created");
+    net.advance(2 * TTL);
+    net.source("a");
     net.assert_nothing_left();
 }
 

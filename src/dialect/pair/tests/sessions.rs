@@ -10,7 +10,7 @@ use super::{
     net::{Net, RELAY, TTL, config, connected, device, message, on_one_and_four_shards, relay},
 };
 use crate::{
-    admission::{AllowList, SharedPolicy},
+    admission::{AllowList, PlaceBounds, SharedPolicy},
     reason::Reason,
 };
 
@@ -121,7 +121,8 @@ fn a_join_and_a_relay_that_found_nobody_keep_a_session() {
 
 #[test]
 fn places_are_counted_over_all_shards_and_come_back_when_sessions_end() {
-    let policy = SharedPolicy::new(0, AllowList::default()).with_sessions(0, 5);
+    let policy = SharedPolicy::new(0, AllowList::default())
+        .with_sessions(0, PlaceBounds { all: Some(5), per_ip: None });
     let mut net = Net::with_policy(4, config(), policy);
     let sources: Vec<_> = (0..5).map(|_| net.source("a").0).collect();
     let sock = net.open();

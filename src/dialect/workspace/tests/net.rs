@@ -14,7 +14,7 @@ use super::super::{
     Answer, Ask, Claims, Metric, Note, Profile, Request, Role, Scope, Ticket, Workspace, WorkspaceConfig,
 };
 use crate::{
-    dialect::{Action, Alarm, Cx, Dialect, Event, Opening, Place, Policy},
+    dialect::{Action, Alarm, Cx, Dialect, Event, NoPlace, Opening, Place, Policy},
     id::ConnId,
     reason::Reason,
     time::{Now, Time},
@@ -63,10 +63,19 @@ impl Policy for Places {
     fn charge_session(&self, _: IpAddr, _: Now) -> bool {
         unreachable!("another dialect's")
     }
-    fn take_session_place(&self) -> bool {
+    fn take_session_place(&self, _: IpAddr) -> Result<(), NoPlace> {
         unreachable!("another dialect's")
     }
-    fn leave_session_place(&self) {
+    fn leave_session_place(&self, _: IpAddr) {
+        unreachable!("another dialect's")
+    }
+    fn take_address_place(&self, _: IpAddr) -> Result<(), NoPlace> {
+        unreachable!("another dialect's")
+    }
+    fn hand_over_address_place(&self, _: IpAddr, _: IpAddr) -> Result<(), NoPlace> {
+        unreachable!("another dialect's")
+    }
+    fn leave_address_place(&self, _: IpAddr) {
         unreachable!("another dialect's")
     }
     fn leave_workspace_place(&self, ip: &str, role: Role) {

@@ -1,7 +1,7 @@
-//! How many connections each IP has open.
+//! How many of something each IP has: connections, handshakes, addresses, sessions.
 //!
-//! Holds a count for every IP with an open connection, so it is bounded by the connections there are. Touched
-//! when a connection opens and when it ends, by any shard; never in between.
+//! Holds a count for every IP that has one, so it is bounded by what is counted. Touched when one begins and when it
+//! ends, by any shard; never in between.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -14,19 +14,19 @@ use super::IpKey;
 
 /// The counts. Invariant: no count is zero.
 #[derive(Debug, Default)]
-pub struct ConnectionsPerIp {
+pub struct IpCounts {
     counts: Mutex<HashMap<IpKey, u32>>,
 }
 
-impl ConnectionsPerIp {
+impl IpCounts {
     /// Counts one more for `ip`, unless it has `limit` already.
     pub fn add(&self, ip: IpAddr, limit: u32) -> bool {
         let mut counts = self.counts.lock();
-        let count = counts.entry(IpKey::from(ip)).or_insert(0);
-        if *count >= limit {
-            return false;
+        match counts.entry(IpKey::from(ip)) {
+            Entry::Occupied(entry) if *entry.get() >= limit => return false,
+            Entry::Vacant(_) if limit == 0 => return false,
+            entry => *entry.or_insert(0) += 1,
         }
-        *count += 1;
         true
     }
 
@@ -38,11 +38,11 @@ impl ConnectionsPerIp {
                 entry.remove();
             }
             Entry::Occupied(mut entry) => *entry.get_mut() -= 1,
-            Entry::Vacant(_) => debug_assert!(false, "more connections ended than began"),
+            Entry::Vacant(_) => debug_assert!(false, "more ended than began"),
         }
     }
 
-    /// IPs with an open connection.
+    /// IPs that have one.
     pub fn len(&self) -> usize {
         self.counts.lock().len()
     }
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ip_is_held_to_its_limit_and_forgotten_with_its_last_connection() {
-        let table = ConnectionsPerIp::default();
+    fn an_ip_is_held_to_its_limit_and_forgotten_with_its_last_one() {
+        let table = IpCounts::default();
         let (ip, neighbour): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         assert!(table.add(ip, 2) && table.add(ip, 2) && !table.add(ip, 2));
         assert!(table.add(neighbour, 2));
@@ -69,11 +69,13 @@ mod tests {
             table.remove(ip);
         }
         assert!(table.is_empty());
+        // Who gets none leaves nothing behind.
+        assert!(!table.add(ip, 0) && table.is_empty());
     }
 
     #[test]
     fn an_ipv6_network_of_64_bits_counts_as_one() {
-        let table = ConnectionsPerIp::default();
+        let table = IpCounts::default();
         assert!(table.add("2001:db8::1".parse().unwrap(), 1));
         assert!(!table.add("2001:db8::2".parse().unwrap(), 1));
         assert!(table.add("2001:db8:0:1::1".parse().unwrap(), 1));
