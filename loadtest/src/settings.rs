@@ -38,8 +38,8 @@ pub struct Settings {
     /// burst of all links at once (rate, mixed, soak). [default: spread]
     #[arg(long, value_enum)]
     pub arrival: Option<Arrival>,
-    /// What a mixed load or a soak is made of: patterns with weights, and where they are not --size and --rate, with a size
-    /// and a rate of their own, as in pingpong:1000@128,rate:20@64..4096@5/s,stream:1@64KiB. [default:
+    /// What a mixed load or a soak is made of: patterns with weights, and where they are not --size and --rate, with a
+    /// size and a rate of their own, as in pingpong:1000@128,rate:20@64..4096@5/s,stream:1@64KiB. [default:
     /// hold:60,pingpong:20,rate:18,stream:2; soak: hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6]
     #[arg(long, value_name = "PARTS")]
     pub mix: Option<Mix>,

@@ -131,8 +131,8 @@ impl Plan {
         self
     }
 
-    /// In few runs, a crowd: hundreds of hosts and clients, with little to say each. Drawn behind the workspaces, for the
-    /// same reason.
+    /// In few runs, a crowd: hundreds of hosts and clients, with little to say each. Drawn behind the workspaces,
+    /// for the same reason.
     pub fn with_a_crowd(mut self, dice: &mut Dice) -> Plan {
         self.is_crowd = dice.chance(20_000);
         if self.is_crowd {
