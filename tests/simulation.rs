@@ -76,6 +76,9 @@ fn prove_that_much_happened(reports: &[Report]) {
         ("spliced bytes", sum(|report| report.spliced_bytes)),
         ("stalls", sum(|report| report.stalls)),
         ("paced microseconds", sum(|report| report.paced_us)),
+        ("ends of links reaped idle", sum(|report| report.reaped)),
+        ("clients in crowds", sum(|report| report.crowd)),
+        ("descriptors or room exhausted", sum(|report| report.exhausted)),
     ];
     println!("{} seeds: {sums:?}", reports.len());
     for (what, sum) in sums {

@@ -1,7 +1,7 @@
 //! Where relays are measured: which cores are whose, which relay is under load, and one run with everything that
 //! watches it.
 
-use std::io::Stderr;
+use std::{io::Stderr, time::Duration};
 
 use clap::Args;
 use longsplice::driver::process::Signals;
@@ -13,9 +13,10 @@ use crate::{
     meter::Meter,
     progress::{How, Progress},
     relay_process::{self, Launch, Started},
-    report::model::{Relay, Run, Tick},
+    report::model::{Relay, Run, Soak, Tick},
     run::{self, Observer, Phase},
     scenario::Scenario,
+    soak::{Endpoint, Sampler},
     target::Target,
 };
 
@@ -44,6 +45,8 @@ pub struct Choice {
     pub origin: Option<String>,
     /// Its process, where it runs already.
     pub pid: Option<u32>,
+    /// Where it shows its metrics; `{admin-port}` stands for a free port.
+    pub metrics: Option<String>,
 }
 
 /// A relay that serves, started if it had to be. Dropping it stops what was started.
@@ -52,6 +55,7 @@ pub struct Placed {
     pub target: Target,
     started: Option<Started>,
     description: Relay,
+    metrics: Option<Endpoint>,
 }
 
 impl Placed {
@@ -93,7 +97,13 @@ impl Bench {
     /// Starts the relay where a command is given. Errors: what is wrong and what to do.
     pub fn place(&self, choice: &Choice, dialect: Dialect) -> Result<Placed, String> {
         let port = relay_process::free_port().map_err(|error| format!("there is no free port: {error}"))?;
-        let fill = |text: &String| text.replace(PORT, &port.to_string());
+        let admin = relay_process::free_port().map_err(|error| format!("there is no free port: {error}"))?;
+        let fill =
+            |text: &String| text.replace(PORT, &port.to_string()).replace(ADMIN_PORT, &admin.to_string());
+        let has_admin = choice.command.as_ref().is_some_and(|command| command.contains(ADMIN_PORT));
+        let metrics =
+            choice.metrics.clone().or(has_admin.then(|| format!("http://127.0.0.1:{ADMIN_PORT}/metrics")));
+        let metrics = metrics.as_ref().map(fill).map(|url| Endpoint::new(&url)).transpose()?;
         let takes_port = choice.command.as_ref().is_some_and(|command| command.contains(PORT));
         let url = match &choice.url {
             Some(url) => fill(url),
@@ -130,7 +140,7 @@ impl Bench {
             cores: cores.map(|cores| cores.to_string()),
             version: pid.and_then(relay_process::version),
         };
-        Ok(Placed { target, started, description })
+        Ok(Placed { target, started, description, metrics })
     }
 
     /// One run, told of as it goes and measured. Errors: one that could not be made, a relay that ended under it, or a
@@ -142,7 +152,20 @@ impl Bench {
         title: &str,
         signals: &Signals,
     ) -> Result<Run, Failure> {
+        let settle = scenario.hardship.as_ref().map_or(Duration::ZERO, |hardship| hardship.settle);
+        let sampler = match &scenario.hardship {
+            None => None,
+            Some(_) => {
+                let every =
+                    Duration::from_secs_f64((scenario.length.as_secs_f64() / SAMPLES_MIN).clamp(0.05, 1.0));
+                Some(
+                    Sampler::start(relay.description.pid, relay.metrics.clone(), every)
+                        .map_err(Failure::Run)?,
+                )
+            }
+        };
         let mut watch = Watch {
+            sampler,
             meter: Meter::new(relay.description.pid),
             progress: Progress::new(std::io::stderr(), self.how, title, scenario.length.as_secs_f64()),
         };
@@ -158,6 +181,10 @@ impl Bench {
         }
         let mut run = outcome.map_err(|error| Failure::Run(error.to_string()))?;
         watch.meter.finish(&mut run);
+        if let (Some(sampler), Some(soak)) = (watch.sampler, &mut run.soak) {
+            let mishaps = std::mem::take(&mut soak.mishaps);
+            *soak = Soak { mishaps, ..sampler.finish(settle, signals) };
+        }
         Ok(run)
     }
 }
@@ -166,10 +193,17 @@ impl Bench {
 struct Watch {
     meter: Meter,
     progress: Progress<Stderr>,
+    /// Of a soak.
+    sampler: Option<Sampler>,
 }
 
 impl Observer for Watch {
     fn phase(&mut self, phase: Phase) {
+        match (&mut self.sampler, phase) {
+            (Some(sampler), Phase::Measuring) => sampler.measured_begins(),
+            (Some(sampler), Phase::Ending) => sampler.measured_ends(),
+            _ => {}
+        }
         self.meter.phase(phase);
         self.progress.phase(phase);
     }
@@ -183,6 +217,9 @@ impl Observer for Watch {
 /// Where a relay listens that was not told otherwise.
 const DEFAULT_PORT: u16 = 8080;
 const PORT: &str = "{port}";
+const ADMIN_PORT: &str = "{admin-port}";
+/// Samples of a soak, unless it is long enough for more.
+const SAMPLES_MIN: f64 = 120.0;
 
 #[cfg(test)]
 mod tests {

@@ -51,6 +51,10 @@ pub enum Command {
     Paced(LoadArgs),
     /// Some links of each pattern, by weight.
     Mixed(LoadArgs),
+    /// All of it for long, and mishaps all along: resets at any moment, ends that stop reading or vanish, hosts that
+    /// fall away, bad frames, half-open handshakes. Every byte is compared; the relay's memory, descriptors and
+    /// registries are watched, must not grow after the warm-up, and must be as before when the load is gone (README).
+    Soak(LoadArgs),
     /// Pairing sessions of two devices: each source has one base64 payload under way, which its target answers
     /// (round-trip times); or, with --measure pairings, whole pairings: create, join, introduce, one payload each way,
     /// close. Every payload is compared. `--links` is how many sessions there are at any time.
@@ -79,6 +83,11 @@ pub struct RelayArgs {
     /// front sets variables, and {port} stands for a free port, here and in --url.
     #[arg(long, value_name = "CMD")]
     pub relay_cmd: Option<String>,
+    /// Where the relay shows its metrics, in Prometheus' text form; a soak watches its gauges. {admin-port} stands for
+    /// a second free port, here and in --relay-cmd. [default: http://127.0.0.1:{admin-port}/metrics where --relay-cmd
+    /// has {admin-port}]
+    #[arg(long, value_name = "URL")]
+    pub metrics: Option<String>,
 }
 
 impl RelayArgs {
@@ -94,6 +103,7 @@ impl RelayArgs {
             url: self.url.clone(),
             origin: self.origin.clone(),
             pid: self.relay_pid,
+            metrics: self.metrics.clone(),
         })
     }
 }
@@ -164,6 +174,7 @@ impl Command {
             Command::Churn(arguments) => (Kind::Churn, arguments),
             Command::Paced(arguments) => (Kind::Paced, arguments),
             Command::Mixed(arguments) => (Kind::Mixed, arguments),
+            Command::Soak(arguments) => (Kind::Soak, arguments),
             Command::Pair(arguments) => (Kind::Pair, arguments),
             Command::Run(RunArgs { files, load }) => {
                 let mut scenarios = Vec::new();

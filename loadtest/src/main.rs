@@ -24,6 +24,7 @@ mod run;
 mod scenario;
 mod settings;
 mod sizes;
+mod soak;
 mod target;
 
 use std::process::ExitCode;

@@ -57,6 +57,11 @@ pub struct Parts {
 }
 
 impl Mix {
+    /// Whether it has links of this pattern.
+    pub fn has(&self, pattern: Pattern) -> bool {
+        self.0.iter().any(|share| share.pattern == pattern)
+    }
+
     fn of(shares: Vec<Share>) -> Result<Mix, String> {
         match shares.len() {
             1..=PARTS_MAX => Ok(Mix(shares)),
@@ -115,6 +120,16 @@ impl Parts {
     /// The part that a link belongs to.
     pub fn of(&self, link: u32) -> &Part {
         &self.parts[self.number_of(link)]
+    }
+
+    /// The same links with other sizes, and a share of the rates.
+    pub fn with(&self, sizes: &Sizes, rate_share: f64) -> Parts {
+        let part = |part: &Part| Part {
+            sizes: sizes.clone(),
+            rate: (part.rate * rate_share).max(RATE_MIN),
+            ..part.clone()
+        };
+        Parts::new(self.parts.iter().map(part).collect())
     }
 
     /// The largest message of any.
@@ -251,8 +266,8 @@ fn pattern_of_file<'de, D: Deserializer<'de>>(from: D) -> Result<Pattern, D::Err
 
 fn pattern_of(text: &str) -> Result<Pattern, String> {
     let known = PATTERNS.iter().find(|(known, _)| *known == text);
-    let (_, pattern) =
-        known.ok_or_else(|| format!("{text}: a mix is made of pingpong, rate, stream, duplex and hold"))?;
+    let (_, pattern) = known
+        .ok_or_else(|| format!("{text}: a mix is made of pingpong, rate, stream, duplex, hold and churn"))?;
     Ok(*pattern)
 }
 
@@ -264,12 +279,13 @@ fn gcd(one: u64, other: u64) -> u64 {
     if other == 0 { one } else { gcd(other, one % other) }
 }
 
-const PATTERNS: [(&str, Pattern); 5] = [
+const PATTERNS: [(&str, Pattern); 6] = [
     ("pingpong", Pattern::Pingpong),
     ("rate", Pattern::Rate),
     ("stream", Pattern::Stream),
     ("duplex", Pattern::Duplex),
     ("hold", Pattern::Idle),
+    ("churn", Pattern::Churn),
 ];
 const WEIGHT_MAX: u32 = 10_000;
 /// Each has a histogram in every thread.
@@ -334,7 +350,7 @@ mod tests {
             ("mix = []", "1 to 64"),
             ("mix = 3", "list of tables"),
             ("mix = [{ pattern = \"pingpong\" }]", "weight"),
-            ("mix = [{ pattern = \"churn\", weight = 1 }]", "churn"),
+            ("mix = [{ pattern = \"paced\", weight = 1 }]", "paced"),
             ("mix = [{ pattern = \"hold\", weight = 0 }]", "1 to 10000"),
             ("mix = [{ pattern = \"hold\", weight = 1, rate = 2 }]", "no rate"),
             ("mix = [{ pattern = \"hold\", weight = 1, sizes = 2 }]", "sizes"),
@@ -351,7 +367,7 @@ mod tests {
             "hold",
             "hold:0",
             "hold:x",
-            "churn:1",
+            "paced:1",
             "hold:1,,stream:1",
             "stream:1@",
             "stream:1@7",

@@ -13,7 +13,7 @@ use crate::{
     engine::{self, Assignment, Board, Lead, PartTally, Sample, Stage, Tally, Times},
     mix,
     plan::Plan,
-    report::model::{Latency, Part, Run, Setup, Spread, Tick, Totals},
+    report::model::{Latency, Part, Run, Setup, Soak, Spread, Tick, Totals},
     scenario::Scenario,
     target::Target,
 };
@@ -74,9 +74,15 @@ pub fn run(
 ) -> Result<Run, Error> {
     let limit = process::raise_descriptor_limit()
         .map_err(|error| Error::Machine(format!("the limit on descriptors cannot be read: {error}")))?;
-    let plan = Plan::new(scenario, target, limit)?;
+    let mut parties = vec![Party::new(scenario.clone(), target.clone(), limit)?];
+    for companion in scenario.companions() {
+        let target = target.of(companion.dialect());
+        let mut party = Party::new(companion, target, limit)?;
+        party.follow(&parties);
+        parties.push(party);
+    }
     observer.phase(Phase::LinksComingUp);
-    let workers = Workers::start(scenario, target, &plan)?;
+    let workers = Workers::start(&parties)?;
     let mut course = Course {
         signals,
         observer,
@@ -92,7 +98,8 @@ pub fn run(
     workers.lead.set(Stage::Stop);
     let Course { series, was_interrupted, times, began, .. } = course;
     let boards = workers.boards.clone();
-    let tally = workers.join(scenario);
+    let mut tally = workers.join(scenario);
+    let mishaps = std::mem::take(&mut tally.mishaps);
     observer.phase(Phase::Over);
     let Led { links, setup, seconds } = led?;
     // What the boards showed when links were still coming up was a little behind.
@@ -102,7 +109,9 @@ pub fn run(
         return Err(Error::Relay(format!("no link came up: {}", kinds.join(", "))));
     }
     let mut settings = scenario.settings();
-    settings.insert("threads".to_owned(), plan.threads().to_string());
+    let threads: usize = parties.iter().map(|party| party.plan.threads()).sum();
+    let hosts: u64 = parties.iter().map(|party| party.plan.hosts()).sum();
+    settings.insert("threads".to_owned(), threads.to_string());
     // Until the traffic began, ticks were counted from the run's begin.
     let shift = times.map_or(0.0, |times| times.count.saturating_duration_since(began).as_secs_f64());
     let series = series.into_iter().map(|mut tick: Tick| {
@@ -112,14 +121,14 @@ pub fn run(
     Ok(Run {
         scenario: scenario.name.clone(),
         settings,
-        setup: Setup { links, seconds: setup.as_secs_f64(), connections: 2 * links + plan.hosts() },
+        setup: Setup { links, seconds: setup.as_secs_f64(), connections: 2 * links + hosts },
         seconds: seconds.as_secs_f64(),
         latency: Latency::of(&tally.latency()),
         latency_of: latency_of(scenario).to_owned(),
         parts: parts(scenario, &tally),
         totals: Totals {
-            messages: tally.parts.iter().map(|part| part.messages).sum(),
-            payload_bytes: tally.parts.iter().map(|part| part.payload_bytes).sum(),
+            messages: tally.parts.iter().map(|part| part.messages).sum::<u64>() + tally.beside.0,
+            payload_bytes: tally.parts.iter().map(|part| part.payload_bytes).sum::<u64>() + tally.beside.1,
             sessions: tally.sessions,
             pings: tally.pings,
             errors: tally.errors,
@@ -127,9 +136,34 @@ pub fn run(
         series: series.collect(),
         rates: scenario.compares_links().then(|| spread(tally.rates)).flatten(),
         verification: tally.verification,
+        soak: scenario.hardship.is_some().then(|| Soak { mishaps, ..Soak::default() }),
         was_interrupted,
         ..Run::default()
     })
+}
+
+/// A load and where it goes. A soak has several, on one relay.
+struct Party {
+    scenario: Arc<Scenario>,
+    target: Arc<Target>,
+    plan: Plan,
+}
+
+impl Party {
+    fn new(scenario: Scenario, target: Target, descriptors: u64) -> Result<Party, Error> {
+        let plan = Plan::new(&scenario, &target, descriptors)?;
+        Ok(Party { scenario: Arc::new(scenario), target: Arc::new(target), plan })
+    }
+
+    /// Numbers its links and hosts behind those of the others, so that no two are the same.
+    fn follow(&mut self, others: &[Party]) {
+        let Some(last) = others.last().and_then(|party| party.plan.parts.last()) else { return };
+        let (links, hosts) = (last.first_link + last.links, last.first_host + last.hosts);
+        for part in &mut self.plan.parts {
+            part.first_link += links;
+            part.first_host += hosts;
+        }
+    }
 }
 
 /// The threads of a run.
@@ -140,19 +174,33 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(scenario: &Scenario, target: &Target, plan: &Plan) -> Result<Workers, Error> {
+    fn start(parties: &[Party]) -> Result<Workers, Error> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| Error::Machine(format!("no random bytes: {error}")))?;
-        let (scenario, target) = (Arc::new(scenario.clone()), Arc::new(target.clone()));
-        let count = plan.threads() as u32;
         let mut workers = Workers { lead: Arc::new(Lead::new()), boards: Vec::new(), threads: Vec::new() };
-        for (number, part) in plan.parts.iter().enumerate() {
+        let started = parties
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, party)| workers.start_party(party, number > 0, secret));
+        if let Err(error) = started {
+            workers.lead.set(Stage::Stop);
+            workers.join(&parties[0].scenario);
+            return Err(error);
+        }
+        Ok(workers)
+    }
+
+    /// `is_beside`: it is not the one whose parts are reported.
+    fn start_party(&mut self, party: &Party, is_beside: bool, secret: [u8; 32]) -> Result<(), Error> {
+        let Party { scenario, target, plan } = party;
+        let count = plan.threads() as u32;
+        for part in &plan.parts {
             let board = Arc::new(Board::new());
-            workers.boards.push(Arc::clone(&board));
+            self.boards.push(Arc::clone(&board));
             let assignment = Assignment {
-                scenario: Arc::clone(&scenario),
-                target: Arc::clone(&target),
-                lead: Arc::clone(&workers.lead),
+                scenario: Arc::clone(scenario),
+                target: Arc::clone(target),
+                lead: Arc::clone(&self.lead),
                 board,
                 first_link: part.first_link,
                 links: part.links,
@@ -164,17 +212,25 @@ impl Workers {
                 ramp: scenario.ramp.map(|ramp| ramp / f64::from(count)),
                 needs_own_table: plan.needs_own_tables,
             };
-            let thread = thread::Builder::new().name(format!("load-{number}"));
-            match thread.spawn(move || engine::work(assignment)) {
-                Ok(thread) => workers.threads.push(thread),
-                Err(error) => {
-                    workers.lead.set(Stage::Stop);
-                    workers.join(&scenario);
-                    return Err(Error::Machine(format!("no thread: {error}: raise ulimit -u")));
-                }
-            }
+            self.spawn(move || match is_beside {
+                true => engine::work(assignment).beside(),
+                false => engine::work(assignment),
+            })?;
         }
-        Ok(workers)
+        if scenario.hardship.as_ref().is_some_and(|hardship| hardship.strangers > 0.0) {
+            let (scenario, target, lead) = (Arc::clone(scenario), Arc::clone(target), Arc::clone(&self.lead));
+            self.spawn(move || engine::wander(&scenario, &target, &lead, secret))?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, work: impl FnOnce() -> Tally + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(format!("load-{}", self.threads.len()));
+        let thread = thread
+            .spawn(work)
+            .map_err(|error| Error::Machine(format!("no thread: {error}: raise ulimit -u")))?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     fn join(self, scenario: &Scenario) -> Tally {
@@ -297,6 +353,9 @@ impl Course<'_> {
         self.observer.tick(&mut tick);
         tick.at_seconds = since_begin;
         self.series.push(tick);
+        if self.series.len() == SERIES_MAX {
+            self.series = halve(std::mem::take(&mut self.series));
+        }
     }
 
     fn all(&self, is_so: impl Fn(&Board) -> bool) -> bool {
@@ -310,6 +369,20 @@ impl Course<'_> {
 
 fn links_up(boards: &[Arc<Board>]) -> u64 {
     boards.iter().map(|board| board.sample.lock().links_up).sum()
+}
+
+/// Every two intervals as one, so that a run of days keeps to its memory.
+fn halve(series: Vec<Tick>) -> Vec<Tick> {
+    let mut ticks = series.into_iter();
+    let pair = |tick: Tick, ticks: &mut std::vec::IntoIter<Tick>| match ticks.next() {
+        Some(later) => tick.joined(later),
+        None => tick,
+    };
+    let mut halved = Vec::with_capacity(SERIES_MAX);
+    while let Some(tick) = ticks.next() {
+        halved.push(pair(tick, &mut ticks));
+    }
+    halved
 }
 
 /// What the run's latencies are.
@@ -357,3 +430,5 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
 const PACE: Duration = Duration::from_millis(20);
 /// Longer than the workers take to see that the traffic begins.
 const LEAD_TIME: Duration = Duration::from_millis(60);
+/// Two hours of ticks a second.
+const SERIES_MAX: usize = 7200;

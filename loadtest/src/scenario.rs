@@ -10,6 +10,7 @@ use crate::{
     mix::{Mix, Parts, RATE_MAX, RATE_MIN},
     settings::Settings,
     sizes::{Bytes, Sizes},
+    soak::Hardship,
 };
 
 /// The kinds of load. The names are the subcommands and the `kind` in files.
@@ -32,6 +33,8 @@ pub enum Kind {
     Paced,
     /// Some links of each pattern, by weight.
     Mixed,
+    /// All of it for long, with mishaps; the relay is watched for growth.
+    Soak,
     /// Pairing sessions of two devices; [`Measure`] says what they do.
     Pair,
 }
@@ -48,6 +51,7 @@ impl Kind {
             Kind::Churn => "churn",
             Kind::Paced => "paced",
             Kind::Mixed => "mixed",
+            Kind::Soak => "soak",
             Kind::Pair => "pair",
         }
     }
@@ -83,6 +87,16 @@ pub enum Measure {
     RoundTrips,
     /// Whole sessions, with one payload each way, set up and torn down without a pause.
     Pairings,
+}
+
+impl Measure {
+    /// What each session does.
+    fn pattern(self) -> Pattern {
+        match self {
+            Measure::RoundTrips => Pattern::Pingpong,
+            Measure::Pairings => Pattern::Churn,
+        }
+    }
 }
 
 /// How the messages of links that send by the clock lie to one another.
@@ -132,6 +146,8 @@ pub struct Scenario {
     pub parts: Parts,
     /// Of links that send by the clock.
     pub arrival: Arrival,
+    /// Of `Kind::Soak`, and of what runs beside it.
+    pub hardship: Option<Hardship>,
     /// Of `Kind::Pair`.
     pub measure: Measure,
     pub mask: Mask,
@@ -159,16 +175,20 @@ impl Scenario {
         let streams = matches!(kind, Kind::Stream | Kind::Duplex | Kind::Paced);
         let clocked = [("rate", settings.rate.is_some()), ("arrival", settings.arrival.is_some())];
         for (option, _) in clocked.into_iter().filter(|(_, is_given)| *is_given) {
-            if !matches!(kind, Kind::Rate | Kind::Mixed) {
+            if !matches!(kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
                 let kind = kind.name();
                 return Err(format!(
-                    "--{option} is for `rate` and `mixed`; `{kind}` is not paced by the clock"
+                    "--{option} is for `rate`, `mixed` and `soak`; `{kind}` is not paced by the clock"
                 ));
             }
         }
-        if settings.mix.is_some() && kind != Kind::Mixed {
-            return Err(format!("--mix is for `mixed`, not for `{}`", kind.name()));
+        if settings.mix.is_some() && !matches!(kind, Kind::Mixed | Kind::Soak) {
+            return Err(format!("--mix is for `mixed` and `soak`, not for `{}`", kind.name()));
         }
+        if kind == Kind::Mixed && settings.mix.as_ref().is_some_and(|mix| mix.has(Pattern::Churn)) {
+            return Err("--mix churn: only a `soak` mixes links that churn with others".to_owned());
+        }
+        let hardship = Hardship::of(kind, settings)?;
         if settings.measure.is_some() && kind != Kind::Pair {
             return Err(format!("--measure is for `pair`, not for `{}`", kind.name()));
         }
@@ -183,9 +203,10 @@ impl Scenario {
             }
         }
         let size = match kind {
-            Kind::Stream | Kind::Duplex => 64 << 10,
-            Kind::Paced => 4 << 10,
-            _ => 128,
+            Kind::Stream | Kind::Duplex => Sizes::Fixed(64 << 10),
+            Kind::Paced => Sizes::Fixed(4 << 10),
+            Kind::Soak => SOAK_SIZES.parse().expect("the default is of sizes"),
+            _ => Sizes::Fixed(128),
         };
         let buffer = |given: Option<Bytes>, name: &str, otherwise: u64| match given
             .map_or(otherwise, |bytes| bytes.0)
@@ -196,15 +217,25 @@ impl Scenario {
         };
         let links_default = match kind {
             Kind::Hold => 10_000,
+            Kind::Soak => 120,
             _ if streams => 16,
             _ => 100,
         };
-        let capped = streams || kind == Kind::Mixed;
+        let capped = streams || matches!(kind, Kind::Mixed | Kind::Soak);
         let ramp = number("ramp", settings.ramp.unwrap_or(0.0), 0.0, 1e9)?;
-        let seconds = settings.seconds.unwrap_or(if kind == Kind::Hold { 60.0 } else { 10.0 });
-        let warmup = settings.warmup.unwrap_or(if kind == Kind::Paced { 3.0 } else { 0.0 });
+        let seconds = settings.seconds.unwrap_or(match kind {
+            Kind::Soak => 1800.0,
+            Kind::Hold => 60.0,
+            _ => 10.0,
+        });
+        let warmup = settings.warmup.unwrap_or(match kind {
+            Kind::Soak => (seconds / 5.0).min(300.0),
+            Kind::Paced => 3.0,
+            _ => 0.0,
+        });
+        let links_per_host = if kind == Kind::Soak { 10 } else { 100 };
         let measure = settings.measure.unwrap_or(Measure::RoundTrips);
-        let sizes = settings.size.clone().unwrap_or(Sizes::Fixed(size));
+        let sizes = settings.size.clone().unwrap_or(size);
         let rate = number("rate", settings.rate.unwrap_or(10.0), RATE_MIN, RATE_MAX)?;
         let alone = |pattern| Parts::alone(kind.name(), pattern, sizes.clone(), rate);
         let parts = match kind {
@@ -214,12 +245,10 @@ impl Scenario {
             Kind::Duplex => alone(Pattern::Duplex),
             Kind::Hold => alone(Pattern::Idle),
             Kind::Churn => alone(Pattern::Churn),
-            Kind::Pair => alone(match measure {
-                Measure::RoundTrips => Pattern::Pingpong,
-                Measure::Pairings => Pattern::Churn,
-            }),
-            Kind::Mixed => {
-                let default = || DEFAULT_MIX.parse::<Mix>().expect("the default is a mix");
+            Kind::Pair => alone(measure.pattern()),
+            Kind::Mixed | Kind::Soak => {
+                let default = if kind == Kind::Soak { SOAK_MIX } else { DEFAULT_MIX };
+                let default = || default.parse::<Mix>().expect("the default is a mix");
                 settings.mix.clone().unwrap_or_else(default).complete(&sizes, rate)
             }
         };
@@ -231,16 +260,22 @@ impl Scenario {
             length: Duration::from_secs_f64(number("seconds", seconds, 0.1, 1e7)?),
             parts,
             arrival: settings.arrival.unwrap_or(Arrival::Spread),
+            hardship,
             measure,
             mask: settings.mask.unwrap_or(Mask::Random),
             verify: settings.verify.unwrap_or(match kind {
                 // What is decoded anyway is compared at little cost.
-                Kind::Pair => Verify::All,
+                Kind::Pair | Kind::Soak => Verify::All,
                 _ => Verify::Sampled,
             }),
             seed: settings.seed.unwrap_or(1),
             threads: settings.threads.map(|threads| whole("threads", threads, 1, 1024)).transpose()?,
-            links_per_host: whole("links-per-host", settings.links_per_host.unwrap_or(100), 1, 1_000_000)?,
+            links_per_host: whole(
+                "links-per-host",
+                settings.links_per_host.unwrap_or(links_per_host),
+                1,
+                1_000_000,
+            )?,
             ramp: (ramp > 0.0).then_some(ramp),
             handshakes: whole("handshakes", settings.handshakes.unwrap_or(128), 1, 1_000_000)?,
             patience: Duration::from_secs_f64(number(
@@ -250,7 +285,12 @@ impl Scenario {
                 1e6,
             )?),
             send_buffer: buffer(settings.send_buffer, "send-buffer", if capped { 128 << 10 } else { 0 })?,
-            receive_buffer: buffer(settings.receive_buffer, "receive-buffer", 0)?,
+            // Small, so that who does not read is felt by the relay.
+            receive_buffer: buffer(
+                settings.receive_buffer,
+                "receive-buffer",
+                if kind == Kind::Soak { 32 << 10 } else { 0 },
+            )?,
             sources: settings.source_address.clone().unwrap_or_default(),
         })
     }
@@ -270,7 +310,40 @@ impl Scenario {
 
     /// Whether links are set up and torn down without a pause.
     pub fn churns(&self) -> bool {
-        self.kind == Kind::Churn || self.kind == Kind::Pair && self.measure == Measure::Pairings
+        matches!(self.kind, Kind::Churn | Kind::Soak)
+            || self.kind == Kind::Pair && self.measure == Measure::Pairings
+    }
+
+    /// What runs beside this one, on the same relay: large frames that need no unmasking, and pairing sessions.
+    pub fn companions(&self) -> Vec<Scenario> {
+        let Some(hardship) = self.hardship.as_ref().filter(|_| self.kind == Kind::Soak) else {
+            return Vec::new();
+        };
+        let beside =
+            Scenario { threads: Some(1), hardship: Some(hardship.without_strangers()), ..self.clone() };
+        let large = LARGE_SIZES.parse().expect("they are sizes");
+        let large = Scenario {
+            links: self.links.div_ceil(4),
+            // So that a link's rate suffices for them.
+            parts: self.parts.with(&large, 1.0 / 20.0),
+            mask: Mask::Zero,
+            ..beside.clone()
+        };
+        let sizes = &self.parts.all()[0].sizes;
+        let paired = |measure: Measure, links| Scenario {
+            kind: Kind::Pair,
+            parts: Parts::alone(Kind::Pair.name(), measure.pattern(), sizes.clone(), 1.0),
+            measure,
+            links,
+            ..beside.clone()
+        };
+        let mut all = vec![
+            large,
+            paired(Measure::RoundTrips, hardship.pair_links / 2),
+            paired(Measure::Pairings, hardship.pair_links.div_ceil(2)),
+        ];
+        all.retain(|scenario| scenario.links > 0);
+        all
     }
 
     /// Whether the links' rates are compared with one another.
@@ -327,12 +400,15 @@ impl Scenario {
                 all.insert("measure".to_owned(), measure.get_name().to_owned())
             }
         };
-        if matches!(self.kind, Kind::Rate | Kind::Mixed) {
+        if matches!(self.kind, Kind::Rate | Kind::Mixed | Kind::Soak) {
             let arrival = self.arrival.to_possible_value().expect("no value is hidden");
             all.insert("arrival".to_owned(), arrival.get_name().to_owned());
         }
+        if let Some(hardship) = &self.hardship {
+            all.extend(hardship.settings());
+        }
         let parts = self.parts.all();
-        if self.kind == Kind::Mixed {
+        if matches!(self.kind, Kind::Mixed | Kind::Soak) {
             let parts: Vec<String> = parts.iter().map(|part| part.in_full().to_string()).collect();
             all.insert("mix".to_owned(), parts.join(","));
         } else {
@@ -345,14 +421,14 @@ impl Scenario {
     }
 }
 
-fn whole(name: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
+pub fn whole(name: &str, value: u32, min: u32, max: u32) -> Result<u32, String> {
     match (min..=max).contains(&value) {
         true => Ok(value),
         false => Err(format!("--{name} {value}: a whole number from {min} to {max}")),
     }
 }
 
-fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
+pub fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
     match (min..=max).contains(&value) {
         true => Ok(value),
         false => Err(format!("--{name} {value}: a number from {min} to {max}")),
@@ -360,6 +436,10 @@ fn number(name: &str, value: f64, min: f64, max: f64) -> Result<f64, String> {
 }
 
 const DEFAULT_MIX: &str = "hold:60,pingpong:20,rate:18,stream:2";
+const SOAK_MIX: &str = "hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6";
+/// Above what longsplice splices.
+const LARGE_SIZES: &str = "1KiB:60,300KiB:30,1MiB:10";
+const SOAK_SIZES: &str = "64:45,1KiB:35,16KiB:15,256KiB:5";
 const BUFFER_MAX: u64 = 1 << 30;
 /// With base64 and the JSON around it, below the 16 MiB that no message is longer than.
 const PAIR_SIZE_MAX: u32 = 11 << 20;

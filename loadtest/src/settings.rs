@@ -16,31 +16,45 @@ use crate::{
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[command(next_help_heading = "Load")]
 pub struct Settings {
-    /// Links, each of two sockets. [default: 100; hold: 10000; stream, duplex, paced: 16]
+    /// Links, each of two sockets. [default: 100; soak: 120; hold: 10000; stream, duplex, paced: 16]
     #[arg(long, value_name = "N")]
     pub links: Option<u32>,
-    /// Length of the measured part, once all links are up. [default: 10; hold: 60]
+    /// Length of the measured part, once all links are up. [default: 10; hold: 60; soak: 1800]
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<f64>,
-    /// Traffic before the measured part, in which what is started or saved up wears off. [default: 0; paced: 3]
+    /// Traffic before the measured part, in which what is started or saved up wears off. [default: 0; paced: 3; soak: a
+    /// fifth of --seconds, at most 300]
     #[arg(long, value_name = "SECONDS")]
     pub warmup: Option<f64>,
     /// Bytes of a message: one size (128, 64KiB), a range (64..4096), or sizes with weights (128:9,4KiB:1).
-    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB] Of `pair`, before they become base64.
+    /// [default: 128; stream, duplex: 64KiB; paced: 4KiB; soak: 64:45,1KiB:35,16KiB:15,256KiB:5] Of `pair`, before they
+    /// become base64.
     #[arg(long, value_name = "SIZES")]
     pub size: Option<Sizes>,
-    /// Messages a second of each link that sends by the clock (rate, mixed). [default: 10]
+    /// Messages a second of each link that sends by the clock (rate, mixed, soak). [default: 10]
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
     /// How the messages of links that send by the clock lie to one another: spread evenly over the interval, or in a
-    /// burst of all links at once (rate, mixed). [default: spread]
+    /// burst of all links at once (rate, mixed, soak). [default: spread]
     #[arg(long, value_enum)]
     pub arrival: Option<Arrival>,
-    /// What a mixed load is made of: patterns with weights, and where they are not --size and --rate, with a size and a
-    /// rate of their own, as in pingpong:1000@128,rate:20@64..4096@5/s,stream:1@64KiB. [default:
-    /// hold:60,pingpong:20,rate:18,stream:2]
+    /// What a mixed load or a soak is made of: patterns with weights, and where they are not --size and --rate, with a
+    /// size and a rate of their own, as in pingpong:1000@128,rate:20@64..4096@5/s,stream:1@64KiB. [default:
+    /// hold:60,pingpong:20,rate:18,stream:2; soak: hold:30,pingpong:20,rate:20,churn:18,stream:6,duplex:6]
     #[arg(long, value_name = "PARTS")]
     pub mix: Option<Mix>,
+    /// Of a hundred hosts, how many meet mishaps with all their links (soak). [default: 30]
+    #[arg(long, value_name = "PERCENT")]
+    pub troubled: Option<u32>,
+    /// Connections a second that misbehave from their first byte on (soak). [default: 5]
+    #[arg(long, value_name = "PER_SECOND")]
+    pub strangers: Option<f64>,
+    /// Pairing sessions beside the links, half of them short ones (soak). [default: 20]
+    #[arg(long, value_name = "N")]
+    pub pair_links: Option<u32>,
+    /// How long the relay may take to come to rest once the load is gone (soak). [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    pub settle: Option<f64>,
     /// What pairing sessions are for (pair). [default: round-trips]
     #[arg(long, value_enum)]
     pub measure: Option<Measure>,
@@ -48,7 +62,7 @@ pub struct Settings {
     #[arg(long, value_enum)]
     pub mask: Option<Mask>,
     /// How much of what arrives is compared, beside the stamp and the length of each message. [default: sampled;
-    /// pair: all]
+    /// pair, soak: all]
     #[arg(long, value_enum)]
     pub verify: Option<Verify>,
     /// Determines keys, masks, sizes and payloads. [default: 1]
@@ -58,7 +72,7 @@ pub struct Settings {
     /// this machine, else all]
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
-    /// Links that share one host, its key and its control socket. [default: 100]
+    /// Links that share one host, its key and its control socket. [default: 100; soak: 10]
     #[arg(long, value_name = "N")]
     pub links_per_host: Option<u32>,
     /// Links brought up a second; 0 is as fast as handshakes complete. [default: 0]
@@ -71,7 +85,7 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS")]
     pub patience: Option<f64>,
     /// SO_SNDBUF of relayed sockets; 0 leaves it to the kernel. Streams measure two different things with and without a
-    /// cap (README). [default: 128KiB for stream, duplex, paced and mixed, else 0]
+    /// cap (README). [default: 128KiB for stream, duplex, paced, mixed and soak, else 0]
     #[arg(long, value_name = "BYTES")]
     pub send_buffer: Option<Bytes>,
     /// SO_RCVBUF of relayed sockets; 0 leaves it to the kernel. [default: 0]
@@ -95,6 +109,10 @@ impl Settings {
             rate: other.rate.or(self.rate),
             arrival: other.arrival.or(self.arrival),
             mix: other.mix.or(self.mix),
+            troubled: other.troubled.or(self.troubled),
+            strangers: other.strangers.or(self.strangers),
+            pair_links: other.pair_links.or(self.pair_links),
+            settle: other.settle.or(self.settle),
             measure: other.measure.or(self.measure),
             mask: other.mask.or(self.mask),
             verify: other.verify.or(self.verify),

@@ -20,6 +20,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The same relay's endpoint of another dialect.
+    pub fn of(&self, dialect: Dialect) -> Target {
+        Target { path: dialect.path().to_owned(), ..self.clone() }
+    }
+
     /// Takes a `ws://` URL apart and resolves its host; without a path, the dialect's usual one is meant. Errors: what
     /// is wrong with it and what would be right.
     pub fn new(url: &str, origin: Option<&str>, dialect: Dialect) -> Result<Target, String> {

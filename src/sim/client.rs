@@ -99,6 +99,11 @@ impl Client {
         }
     }
 
+    /// Does not come back once its link has ended.
+    pub fn ask_no_more(&mut self) {
+        self.rounds = 0;
+    }
+
     /// Leaves, and does not come back.
     pub fn retire(&mut self, scene: &mut Scene<'_>) {
         self.rounds = 0;

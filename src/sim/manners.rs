@@ -85,6 +85,15 @@ impl Manners {
         self.large > 0
     }
 
+    /// The same peers, with little to say each, because they are many.
+    pub fn of_a_crowd(self) -> Manners {
+        Manners {
+            message_bytes_max: self.message_bytes_max.min(10_000),
+            payload_bytes: self.payload_bytes.min(20_000),
+            ..self
+        }
+    }
+
     /// The same peers without any wish to leave or to be difficult.
     pub fn calm(&self) -> Manners {
         Manners {

@@ -88,6 +88,12 @@ pub struct Report {
     pub stalls: u64,
     /// Microseconds of pacing.
     pub paced_us: u64,
+    /// Ends of links that were idle to their end.
+    pub reaped: u64,
+    /// Clients, where there was a crowd of them.
+    pub crowd: u64,
+    /// Accepts, posts and arrivals that found no descriptor or no room.
+    pub exhausted: u64,
     /// Virtual time that passed.
     pub elapsed: Duration,
 }
@@ -117,6 +123,8 @@ pub struct Run {
     step_us: usize,
     strict: bool,
     paced: bool,
+    /// Ends of links that were idle to their end.
+    reaped: u64,
     may_overload: bool,
     claims_may_err: bool,
     stopping: bool,
@@ -134,13 +142,16 @@ impl Run {
     pub fn of(mut dice: Dice, trace: bool) -> Run {
         let mut faults = Faults::draw(&mut dice);
         let mut terrain = Terrain::draw(&mut dice);
-        let manners = Manners::draw(&mut dice);
+        let mut manners = Manners::draw(&mut dice);
         if manners.are_bulky() {
             // The delicate moment of a large frame is when its source stops being received.
             faults.late_stop = faults.late_stop.max(300_000);
             terrain.pipes = terrain.pipes.max(1);
         }
-        let plan = settings::Plan::draw(&mut dice).with_workspaces(&mut dice);
+        let plan = settings::Plan::draw(&mut dice).with_workspaces(&mut dice).with_a_crowd(&mut dice);
+        if plan.is_crowd {
+            manners = manners.of_a_crowd();
+        }
         let promptness = Promptness::draw(&mut dice);
         if trace {
             eprintln!("{faults:?}\n{terrain:?}\n{manners:?}\n{plan:?}");
@@ -202,6 +213,7 @@ impl Run {
             queue_bytes_max,
             strict,
             paced: plan.is_paced(),
+            reaped: 0,
             may_overload,
             claims_may_err: promptness.errs(),
             stopping: false,
@@ -216,6 +228,9 @@ impl Run {
             self.step();
         }
         self.calm_down();
+        if self.dice.chance(300_000) {
+            self.fall_silent();
+        }
         if self.dice.chance(700_000) {
             self.everyone_leaves();
         }
@@ -353,6 +368,18 @@ impl Run {
         });
     }
 
+    /// Nobody says anything any more, though all answer their pings: links end by 4004, not before their time (which
+    /// their ends check) and not after it.
+    fn fall_silent(&mut self) {
+        let legs = |run: &Run| {
+            let clients = run.clients.iter().filter(|client| client.leg().is_some()).count();
+            clients + run.hosts.iter().flat_map(Host::legs).count()
+        };
+        self.reaped = legs(self) as u64;
+        self.clients.iter_mut().for_each(Client::ask_no_more);
+        self.until("idle links are reaped on time", self.idle + REAPED_WITHIN, |run| legs(run) == 0);
+    }
+
     fn is_even(&self, leg: &Leg) -> bool {
         leg.is_talking() && leg.has_said_everything() && self.truth.is_even(leg.link())
     }
@@ -436,12 +463,16 @@ impl Run {
             resumed: self.couples.iter().map(Couple::resumed).sum(),
             answered: self.crews.iter().map(Crew::answered).sum(),
             gone_asking: self.gone_asking,
+            reaped: self.reaped,
+            crowd: if self.clients.len() > CROWD { self.clients.len() as u64 } else { 0 },
             bytes: [CLIENT, HOST].iter().map(|side| self.truth.totals(*side).1).sum(),
             ..Report::default()
         };
         for shard in &mut self.shards {
             let snapshot = shard.snapshot();
             report.moves += snapshot.handoffs.received;
+            report.exhausted +=
+                snapshot.accept_failures + snapshot.handoffs.failed + snapshot.handoffs.delayed;
             report.stalls += snapshot.stalls;
             report.expired += snapshot.pair.expired;
             if let Some(workspace) = &shard.dialects().workspace {
@@ -502,10 +533,14 @@ const RECEIVES_BEFORE_A_STOP: usize = 8;
 /// What a source that goes on may forward of what was set aside, headers included, before its destination is
 /// looked at again.
 const SET_ASIDE_AT_ONCE: usize = 128 * 1024;
+/// Beyond its time, a link is looked at by the timers' grain, closed, and its ends answer.
+const REAPED_WITHIN: Duration = Duration::from_secs(10);
+/// More clients than a run has that is no crowd's.
+const CROWD: usize = 100;
 /// Steps in which whatever is waited for has to come about, however short they are.
 const STEPS_MAX: u64 = 1_000_000;
 
 /// Every peer has an address of its own.
 fn address(kind: u8, number: usize) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, kind, 0, number as u8)), 40_000)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, kind, (number >> 8) as u8, number as u8)), 40_000)
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub ttl: Duration,
     /// `LINK_RELAY_IDLE_SEC`.
     pub idle: Duration,
+    /// There are hundreds of hosts and clients.
+    pub is_crowd: bool,
     rates: Rates,
     per_minute: u32,
     settings: Settings,
@@ -71,6 +73,7 @@ impl Plan {
             crews: Vec::new(),
             ttl: Duration::from_secs(dice.between(5, 30) as u64),
             idle: Duration::from_secs(dice.between(60, 400) as u64),
+            is_crowd: false,
             rates,
             per_minute: if dice.chance(800_000) { 0 } else { dice.between(5, 60) as u32 },
             settings: Settings {
@@ -125,6 +128,18 @@ impl Plan {
             ..WorkspaceGateSettings::default()
         });
         self.workspace = Some(config);
+        self
+    }
+
+    /// In few runs, a crowd: hundreds of hosts and clients, with little to say each. Drawn behind the workspaces,
+    /// for the same reason.
+    pub fn with_a_crowd(mut self, dice: &mut Dice) -> Plan {
+        self.is_crowd = dice.chance(20_000);
+        if self.is_crowd {
+            (self.hosts, self.clients) = (dice.between(40, 120), dice.between(200, 400));
+            // A budget for one address is not what a crowd is for.
+            self.per_minute = 0;
+        }
         self
     }
 

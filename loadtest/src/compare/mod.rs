@@ -45,6 +45,7 @@ impl SidesArgs {
     /// What they choose.
     pub fn choices(&self) -> [Choice; 2] {
         let choice = |option, command: &Option<String>, url: &Option<String>| Choice {
+            metrics: None,
             option,
             command: command.clone(),
             url: url.clone(),

@@ -39,9 +39,9 @@ impl Worker {
         if self.ends[(token ^ 1) as usize].socket.is_some() {
             return;
         }
-        self.links[link as usize].state = State::Down;
         self.tally.sessions += u64::from(self.is_counting);
-        if self.is_flowing {
+        self.session_over(link);
+        if self.is_flowing && self.trouble.is_none() {
             self.begin_link(link);
         }
     }
@@ -86,7 +86,7 @@ impl Worker {
     fn under_way(&self, link: usize) -> u64 {
         let state = self.links[link].state;
         if self.links[link].pattern == Pattern::Churn {
-            return u64::from(matches!(state, State::ComingUp | State::Up | State::Closing));
+            return u64::from(matches!(state, State::ComingUp | State::Up | State::Closing | State::Struck));
         }
         if state != State::Up {
             return 0;

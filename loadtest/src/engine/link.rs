@@ -21,6 +21,8 @@ pub enum State {
     Up,
     /// A session that is being closed in order.
     Closing,
+    /// It met a mishap; what the relay makes of what is left of it is awaited.
+    Struck,
     /// Lost, refused or found wrong. It stays so.
     Failed,
 }
@@ -32,8 +34,10 @@ pub struct Link {
     /// The number of its part of the load.
     pub part: u16,
     pub state: State,
-    /// Messages that the clock has asked of the client so far (`Pattern::Rate`), modulo 2^32.
+    /// Messages that the clock has asked of the client since the session began (`Pattern::Rate`), modulo 2^32.
     pub allowed: u32,
+    /// The same before the session began, when nothing could be sent.
+    pub skipped: u32,
     /// When, in nanoseconds of the worker's clock, the session began, its closing began, or the message under way left.
     pub since: u64,
     /// Payload bytes that arrived in the measured part, both directions.

@@ -37,14 +37,17 @@ impl Worker {
         let Some(said) = Said::parse(text) else {
             return self.fail_verification(token, &Fault::Text("it is no JSON object with a type"));
         };
-        let is_closing = self.links[token as usize / 2].state == State::Closing;
+        let state = self.links[token as usize / 2].state;
         match &*said.kind {
             "relay" => match device::check(&said, expected, &self.payload) {
                 Ok((bytes, compared)) => self.message_arrived(token, bytes, compared),
                 Err(fault) => self.fail_verification(token, &fault),
             },
             // The source has closed; the target follows.
-            "peer-disconnected" if is_closing => self.answer_close(token),
+            "peer-disconnected" if state == State::Closing => self.answer_close(token),
+            "peer-disconnected" if state == State::Struck => self.struck_told(token, Refusal::PeerGone),
+            // What it had sent to the other end when that was struck.
+            "error" if state == State::Struck => {}
             "peer-disconnected" => self.fail_link(token / 2, &Refusal::PeerGone),
             "error" => self.fail_link(token / 2, &said.error()),
             "pong" => {}

@@ -68,6 +68,7 @@ impl Worker {
     pub(super) fn begin_link(&mut self, link: u32) {
         let number = link as usize;
         (self.links[number].state, self.links[number].since) = (State::ComingUp, self.now);
+        self.session_begins(link);
         self.links_coming_up += 1;
         let due = self.now + Worker::span(self.scenario.patience);
         self.deadlines.push_back((due, 2 * link, self.now));
@@ -91,7 +92,7 @@ impl Worker {
         }
     }
 
-    fn dial(&mut self, token: u32) -> Result<rustix::fd::OwnedFd, Refusal> {
+    pub(super) fn dial(&mut self, token: u32) -> Result<rustix::fd::OwnedFd, Refusal> {
         let source = match self.sources.len() as u64 {
             0 => None,
             count => Some(self.sources[(self.dialled % count) as usize]),
@@ -141,7 +142,7 @@ impl Worker {
         if let Err(refusal) = self.converse(token, flags) {
             match self.host_of(token) {
                 Some(host) => self.lose_host(host, &refusal),
-                None => self.fail_link(token / 2, &refusal),
+                None => self.talk_ended(token, &refusal),
             }
         }
     }
@@ -169,6 +170,7 @@ impl Worker {
                     let number = self.host_of(token).expect("only a control connection registers");
                     if !std::mem::replace(&mut self.hosts[number].is_registered, true) {
                         self.hosts_registered += 1;
+                        self.host_is_registered(number);
                     }
                 }
                 Step::Found(link_id) => {
@@ -176,7 +178,9 @@ impl Worker {
                 }
                 Step::DialBack(link_id) => {
                     // A link that has failed meanwhile is not dialled back for.
-                    if let Some(link) = self.introduced.remove(&link_id) {
+                    if let Some(link) = self.introduced.remove(&link_id)
+                        && !self.does_not_dial_back(link)
+                    {
                         self.begin_end(2 * link + 1, Part::DialBack { link_id });
                     }
                 }
@@ -272,6 +276,8 @@ impl Worker {
         self.links[number].state = State::Up;
         self.links_coming_up -= 1;
         self.links_up += 1;
+        let skipped = std::mem::take(&mut self.links[number].allowed);
+        self.links[number].skipped = self.links[number].skipped.wrapping_add(skipped);
         if self.links[number].pattern == Pattern::Churn {
             self.record_latency(link, self.links[number].since);
         }
@@ -285,7 +291,7 @@ impl Worker {
             State::Failed | State::Down => return,
             State::ComingUp => self.links_coming_up -= 1,
             State::Up => self.links_up -= 1,
-            State::Closing => {}
+            State::Closing | State::Struck => {}
         }
         for token in [2 * link, 2 * link + 1] {
             self.ends[token as usize] = End::default();
@@ -299,7 +305,10 @@ impl Worker {
         self.count_errors(&refusal.kind(), 1);
     }
 
-    fn lose_host(&mut self, number: usize, refusal: &Refusal) {
+    pub(super) fn lose_host(&mut self, number: usize, refusal: &Refusal) {
+        if self.host_was_struck(number, refusal) {
+            return;
+        }
         let host = &mut self.hosts[number];
         (host.socket, host.talk) = (None, None);
         if host.is_registered {

@@ -56,6 +56,10 @@ pub struct Tally {
     pub sessions: u64,
     pub pings: u64,
     pub errors: BTreeMap<String, u64>,
+    /// What was made to happen on purpose, by kind.
+    pub mishaps: BTreeMap<String, u64>,
+    /// Messages and payload bytes of what ran beside the scenario, which has none of its parts.
+    pub beside: (u64, u64),
     pub verification: Verification,
     /// Bytes a second of each link; empty where links are not compared.
     pub rates: Vec<f64>,
@@ -86,6 +90,8 @@ impl Tally {
             sessions: 0,
             pings: 0,
             errors: BTreeMap::new(),
+            mishaps: BTreeMap::new(),
+            beside: (0, 0),
             verification: Verification::default(),
             rates: Vec::new(),
         }
@@ -103,12 +109,26 @@ impl Tally {
         for (kind, count) in other.errors {
             *self.errors.entry(kind).or_default() += count;
         }
+        for (kind, count) in other.mishaps {
+            *self.mishaps.entry(kind).or_default() += count;
+        }
+        self.beside.0 += other.beside.0;
+        self.beside.1 += other.beside.1;
         self.verification.messages += other.verification.messages;
         self.verification.payload_bytes += other.verification.payload_bytes;
         for failure in other.verification.failures {
             self.add_failure(failure);
         }
         self.rates.extend(other.rates);
+    }
+
+    /// As one of a scenario that ran beside another: its messages count, its parts are not told apart.
+    pub fn beside(mut self) -> Tally {
+        for part in std::mem::take(&mut self.parts) {
+            self.beside.0 += part.messages;
+            self.beside.1 += part.payload_bytes;
+        }
+        self
     }
 
     /// The latencies of the run.

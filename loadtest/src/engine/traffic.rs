@@ -25,6 +25,9 @@ impl Worker {
         if self.host_of(token).is_some() || self.ends[token as usize].talk.is_some() {
             return self.talk_ready(token, flags);
         }
+        if self.is_unread(token, flags) {
+            return;
+        }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
             self.receive(token, flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR));
         }
@@ -132,14 +135,18 @@ impl Worker {
             Pattern::Stream | Pattern::Duplex => {}
             Pattern::Rate => {
                 let part = usize::from(self.links[link as usize].part);
-                self.record_latency(link, self.schedules.due(part, link, sequence));
+                let asked = sequence.wrapping_add(self.links[link as usize].skipped);
+                self.record_latency(link, self.schedules.due(part, link, asked));
             }
             Pattern::Pingpong | Pattern::Idle | Pattern::Churn if is_host => self.pump(token),
             Pattern::Pingpong => {
                 self.record_latency(link, self.links[link as usize].since);
-                self.pump(token);
+                if !self.pause(link) {
+                    self.pump(token);
+                }
             }
             Pattern::Idle => {}
+            Pattern::Churn if self.links[link as usize].state != State::Up => {}
             Pattern::Churn => self.close_session(link),
         }
     }
@@ -160,6 +167,7 @@ impl Worker {
     fn close_arrived(&mut self, token: u32, code: Option<u16>, text: String) {
         match self.links[token as usize / 2].state {
             State::Closing => self.answer_close(token),
+            State::Struck => self.struck_told(token, Refusal::Closed(code, text)),
             _ => self.fail_link(token / 2, &Refusal::Closed(code, text)),
         }
     }
@@ -167,6 +175,7 @@ impl Worker {
     fn end_of_connection(&mut self, token: u32, refusal: &Refusal) {
         match self.links[token as usize / 2].state {
             State::Closing => self.end_of_session(token),
+            State::Struck => self.struck_end(token, refusal),
             _ if !self.ends[token as usize].reader.is_between() => {
                 let fault = Fault::Frame("the connection ended within a message");
                 self.fail_verification(token, &fault);
@@ -191,12 +200,12 @@ impl Worker {
         let is_host = token & 1 == 1;
         match link.pattern {
             Pattern::Pingpong | Pattern::Idle | Pattern::Churn if is_host => end.sent != end.received,
-            Pattern::Pingpong => self.is_flowing && end.sent == end.received,
+            Pattern::Pingpong => self.is_flowing && end.sent == end.received && !self.is_pausing(token / 2),
             Pattern::Idle => self.is_roll_call && end.sent == 0,
             Pattern::Churn => (self.is_flowing || self.is_roll_call) && end.sent == 0,
             Pattern::Rate => !is_host && end.sent != link.allowed,
-            Pattern::Stream => !is_host && self.is_flowing,
-            Pattern::Duplex => self.is_flowing,
+            Pattern::Stream => !is_host && self.is_flowing && self.may_stream(token / 2),
+            Pattern::Duplex => self.is_flowing && self.may_stream(token / 2),
         }
     }
 

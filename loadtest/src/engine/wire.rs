@@ -212,6 +212,16 @@ pub fn close() -> Vec<u8> {
     payload::client_frame(CLOSE, &1000u16.to_be_bytes(), CONTROL_MASK)
 }
 
+/// A frame with an opcode that RFC 6455 reserves.
+pub fn bad_frame() -> Vec<u8> {
+    payload::client_frame(3, b"", CONTROL_MASK)
+}
+
+/// A control message that is no JSON.
+pub fn bad_json() -> Vec<u8> {
+    payload::client_frame(TEXT, b"{\"type\":", CONTROL_MASK)
+}
+
 /// A host's identity.
 pub struct Host {
     key: SigningKey,

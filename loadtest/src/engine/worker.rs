@@ -24,6 +24,7 @@ use super::{
     payload::Payload,
     schedule::Schedules,
     tally::{Board, Lead, Sample, Stage, Tally},
+    trouble::Trouble,
     wire::{Host, Upgrade},
 };
 use crate::{dialect::Dialect, run::Error, scenario::Scenario, target::Target};
@@ -85,6 +86,7 @@ pub(super) struct Worker {
     lead: Arc<Lead>,
     pub(super) board: Arc<Board>,
     pub(super) first_link: u32,
+    pub(super) first_host: u32,
     pub(super) sources: Vec<IpAddr>,
     pub(super) handshakes: u32,
     pub(super) ramp: Option<f64>,
@@ -113,6 +115,8 @@ pub(super) struct Worker {
     pub(super) sessions: Vec<Box<str>>,
     /// When a link's handshakes or its closing are given up: when, which, and since when it was in that state.
     pub(super) deadlines: VecDeque<(u64, u32, u64)>,
+    /// In a soak.
+    pub(super) trouble: Option<Box<Trouble>>,
 
     // The turn.
     pub(super) now: u64,
@@ -149,9 +153,10 @@ impl Worker {
             let part = scenario.parts.number_of(first_link + number);
             let pattern = scenario.parts.all()[part].pattern;
             let part = u16::try_from(part).expect("a mix has few parts");
-            Link { pattern, part, state: State::Down, allowed: 0, since: 0, bytes: 0 }
+            Link { pattern, part, state: State::Down, allowed: 0, skipped: 0, since: 0, bytes: 0 }
         };
         let links: Vec<Link> = (0..links).map(link).collect();
+        let trouble = Trouble::new(&scenario, first_link, links.len() as u32, hosts as usize);
         let hosts = (0..hosts).map(|number| HostEnd {
             identity: Host::new(&secret, u64::from(first_host + number)),
             socket: None,
@@ -180,6 +185,7 @@ impl Worker {
             lead,
             board,
             first_link,
+            first_host,
             sources: assignment.sources,
             handshakes: assignment.handshakes,
             ramp: assignment.ramp,
@@ -191,6 +197,7 @@ impl Worker {
             dialled: 0,
             introduced: HashMap::new(),
             deadlines: VecDeque::new(),
+            trouble,
             now: 0,
             stage: Stage::Setup,
             is_flowing: false,
@@ -240,6 +247,7 @@ impl Worker {
             self.send_what_is_due();
             self.bring_up();
             self.pass_deadlines();
+            self.pass_agenda();
             self.show();
         }
     }
@@ -266,6 +274,9 @@ impl Worker {
         {
             wait = wait.min(due.saturating_sub(self.nanoseconds(Instant::now())));
         }
+        if let Some(due) = self.next_on_agenda() {
+            wait = wait.min(due.saturating_sub(self.nanoseconds(Instant::now())));
+        }
         Timespec { tv_sec: 0, tv_nsec: wait as _ }
     }
 
@@ -279,6 +290,7 @@ impl Worker {
         if self.stage == Stage::Flow && !self.is_flowing && !self.is_roll_call && self.now >= flow {
             self.is_flowing = true;
             self.schedules.begin(flow, end);
+            self.begin_trouble();
             self.pump_all();
         }
         if self.is_flowing && !self.is_recording && self.now >= count {
@@ -309,10 +321,12 @@ impl Worker {
             let live = self.links.iter().filter(|link| link.state == State::Up);
             self.tally.rates = live.map(|link| link.bytes as f64 / seconds).collect();
         }
-        if let Some(late) = self.schedules.late() {
+        // A soak is no measurement of latencies.
+        if let Some(late) = self.schedules.late().filter(|_| self.trouble.is_none()) {
             self.count_errors("generator late", late);
         }
         self.progress = (self.received, self.now);
+        self.end_trouble();
         // Idle links have their turn now.
         self.pump_all();
     }

@@ -6,7 +6,7 @@ mod tree;
 use std::{fs, path::Path, process::Command};
 
 pub use start::{Launch, Started, free_port};
-pub use tree::{Cpu, Memory, memory, usage};
+pub use tree::{Cpu, Memory, descriptors, memory, usage};
 
 use crate::{cores::Cores, machine};
 

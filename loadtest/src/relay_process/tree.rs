@@ -1,6 +1,9 @@
 //! A process and all processes below it: what they have used and hold, out of `/proc`.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
@@ -51,6 +54,23 @@ pub fn memory(root: u32) -> Option<Memory> {
         total.pss = total.pss.zip(kilobytes(&rollup, "Pss")).map(|(sum, pss)| sum + pss);
     }
     Some(total)
+}
+
+/// The open descriptors of the tree; `None` once its root is gone. Threads may have tables of their own; a table that
+/// several share, which is told by its content, counts once.
+pub fn descriptors(root: u32) -> Option<u64> {
+    let mut count = 0;
+    for stat in tree(root)? {
+        let mut tables = BTreeSet::new();
+        for task in fs::read_dir(format!("/proc/{}/task", stat.pid)).into_iter().flatten().flatten() {
+            let entries = fs::read_dir(task.path().join("fd")).into_iter().flatten().flatten();
+            let table: BTreeSet<_> =
+                entries.map(|entry| (entry.file_name(), fs::read_link(entry.path()).ok())).collect();
+            tables.insert(table);
+        }
+        count += tables.iter().map(|table| table.len() as u64).sum::<u64>();
+    }
+    Some(count)
 }
 
 /// The cores that the process may run on; `None` if it is gone.
@@ -150,6 +170,18 @@ mod tests {
         parent.wait().expect("it ends with its input");
         assert_eq!(usage(pid), None);
         assert_eq!(memory(pid), None);
+    }
+
+    #[test]
+    fn a_table_counts_once_however_many_threads_share_it() {
+        let mut child =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat starts");
+        let count = descriptors(child.id()).expect("it runs");
+        let table = fs::read_dir(format!("/proc/{}/fd", child.id())).expect("it runs").count();
+        assert_eq!(count, table as u64);
+        drop(child.stdin.take());
+        child.wait().expect("it ends with its input");
+        assert_eq!(descriptors(child.id()), None);
     }
 
     #[test]

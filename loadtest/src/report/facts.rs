@@ -1,7 +1,7 @@
 //! What a report says in words and numbers, once for all of its forms.
 
 use super::{
-    model::{Cost, Each, Latency, Machine, Part, Relay, Report, Run},
+    model::{Cost, Each, Latency, Machine, Part, Relay, Report, Run, Soak, Watched},
     units,
 };
 
@@ -131,6 +131,9 @@ pub fn of_run(run: &Run) -> Vec<(&'static str, String)> {
             ),
         ));
     }
+    if let Some(soak) = &run.soak {
+        facts.extend(soak_facts(soak));
+    }
     match &run.cost {
         Some(cost) => facts.extend(cost_facts(cost, run.seconds)),
         None => facts.push(("relay's cost", NO_PROCESS.to_owned())),
@@ -171,13 +174,29 @@ pub fn cautions(run: &Run) -> Vec<String> {
             share(run.generator.busiest_thread)
         ));
     }
+    cautions.extend(run.soak.as_ref().map_or_else(Vec::new, soak_cautions));
     cautions
 }
 
 /// What failed: errors by kind, then verification.
 pub fn failures(run: &Run) -> Vec<String> {
     let errors = run.totals.errors.iter().map(|(kind, count)| format!("{} × {kind}", units::count(*count)));
-    errors.chain(run.verification.failures.iter().cloned()).collect()
+    let watched = run.soak.iter().flat_map(|soak| soak.watched.iter().flat_map(unsteady));
+    errors.chain(run.verification.failures.iter().cloned()).chain(watched).collect()
+}
+
+/// A value of a series of a soak.
+pub fn watched_value(watched: &Watched, value: f64) -> String {
+    match watched.unit.as_str() {
+        "bytes" => units::memory(value),
+        _ => units::number(value),
+    }
+}
+
+/// A change of such a value, with its sign.
+pub fn signed(watched: &Watched, change: f64) -> String {
+    let sign = if change < 0.0 { "-" } else { "+" };
+    format!("{sign}{}", watched_value(watched, change.abs()))
 }
 
 /// The latency at a percentile, if there is any.
@@ -193,6 +212,10 @@ pub fn per_second(run: &Run, count: u64) -> f64 {
 
 /// Said where the relay's process is not known.
 pub const NO_PROCESS: &str = "not measured: --relay-pid or --relay-cmd names its process";
+
+/// Said where a soak was too short for a verdict.
+const NOTHING_JUDGED: &str =
+    "Whether anything grew was not judged: there are too few samples. Give it more --seconds.";
 
 /// A thread that runs this much of the time has no reserve.
 pub const BOTTLENECK: f64 = 0.95;
@@ -308,6 +331,65 @@ fn cost_facts(cost: &Cost, seconds: f64) -> Vec<(&'static str, String)> {
     kernel += &format!("TCP buffers {}", units::memory(cost.tcp_buffers_up_bytes as f64));
     facts.push(("kernel memory", format!("{kernel}; all sockets of the machine, the generator's included")));
     facts
+}
+
+fn soak_facts(soak: &Soak) -> Vec<(&'static str, String)> {
+    let made: u64 = soak.mishaps.values().sum();
+    let kinds = soak.mishaps.len();
+    let mut facts = vec![("mishaps", format!("{} of {kinds} kinds made to happen", units::count(made)))];
+    for watched in &soak.watched {
+        let Some(growth) = &watched.growth else { continue };
+        let quarters: Vec<_> = growth.quarters.iter().map(|value| watched_value(watched, *value)).collect();
+        let text = format!(
+            "{}: medians of the quarters {}; {} an hour",
+            watched.name,
+            quarters.join(", "),
+            signed(watched, growth.per_hour)
+        );
+        facts.push(("watched", text));
+    }
+    facts.push(("rest", format!("waited for {} once the load was gone", units::seconds(soak.rest_seconds))));
+    facts
+}
+
+fn soak_cautions(soak: &Soak) -> Vec<String> {
+    let mut cautions = Vec::new();
+    if soak.watched.iter().all(|watched| watched.growth.is_none()) {
+        cautions.push(NOTHING_JUDGED.to_owned());
+    }
+    if !soak.watched.iter().any(|watched| watched.name == "connections") {
+        cautions.push("The relay's gauges were not watched: --metrics names where they are.".to_owned());
+    }
+    if soak.unanswered > 0 {
+        cautions
+            .push(format!("The relay's metrics were not answered {} times.", units::count(soak.unanswered)));
+    }
+    cautions
+}
+
+/// What is wrong with a series of a soak.
+fn unsteady(watched: &Watched) -> Vec<String> {
+    let value = |value: f64| watched_value(watched, value);
+    let mut wrong = Vec::new();
+    if let Some(growth) = watched.growth.filter(|growth| growth.is_growing) {
+        let quarters: Vec<_> = growth.quarters.iter().map(|quarter| value(*quarter)).collect();
+        wrong.push(format!(
+            "{} grew: medians of the quarters {}, {} an hour, where {} in all are allowed",
+            watched.name,
+            quarters.join(", "),
+            signed(watched, growth.per_hour),
+            value(growth.tolerance)
+        ));
+    }
+    if let Some(rest) = watched.rest.filter(|rest| !rest.is_back) {
+        let after = rest.after.map_or_else(|| "unknown".to_owned(), value);
+        wrong.push(format!(
+            "{} did not come to rest: {after} without load, {} before it",
+            watched.name,
+            value(rest.before)
+        ));
+    }
+    wrong
 }
 
 fn cpu_line(cost: &Cost, seconds: f64) -> String {

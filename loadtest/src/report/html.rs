@@ -4,7 +4,7 @@
 use super::{
     chart::{Chart, Merge, Points, Series, X, Y},
     facts::{self, Verdict},
-    html_comparison,
+    html_comparison, html_soak,
     model::{Latency, Report, Run, Tick},
     units,
 };
@@ -132,10 +132,11 @@ fn run_section(report: &Report, place: usize, run: &Run) -> String {
         false => format!("<div class=charts>{charts}</div><p class=hint>{HINT}</p>"),
     };
     let content = format!(
-        "{}{}{}{charts}{}<details open><summary>All figures</summary>{}</details>{}{}",
+        "{}{}{}{}{charts}{}<details open><summary>All figures</summary>{}</details>{}{}",
         tiles(run),
         notes("failures", &facts::failures(run)),
         notes("cautions", &facts::cautions(run)),
+        run.soak.as_ref().map_or_else(String::new, html_soak::tables),
         if run.cost.is_none() {
             format!("<p class=empty>CPU and memory of the relay were {}.</p>", escape(facts::NO_PROCESS))
         } else {
@@ -203,6 +204,10 @@ fn charts(run: &Run) -> Vec<Chart> {
         percent,
         vec![line("CPU", "s1", cores, Merge::Mean)],
     ));
+    if let Some(soak) = &run.soak {
+        charts.extend(html_soak::charts(run, soak));
+        return charts;
+    }
     let rss = over_time(run, |tick| tick.relay_rss_bytes.map(|bytes| bytes as f64));
     let memory = Y { write: units::memory, base: 1024.0, may_be_log: false };
     charts.push(time_chart("Resident memory of the relay", memory, vec![line("RSS", "s1", rss, Merge::Max)]));

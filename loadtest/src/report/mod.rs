@@ -4,6 +4,7 @@ mod chart;
 pub mod facts;
 pub mod html;
 mod html_comparison;
+mod html_soak;
 pub mod model;
 pub mod output;
 #[cfg(test)]

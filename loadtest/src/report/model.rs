@@ -88,8 +88,62 @@ pub struct Run {
     /// Rate of each link in bytes a second; absent where the scenario does not compare links.
     pub rates: Option<Spread>,
     pub verification: Verification,
+    /// What a soak watched; absent for other loads.
+    #[serde(default)]
+    pub soak: Option<Soak>,
     /// Ended by a signal before its time.
     pub was_interrupted: bool,
+}
+
+/// What a soak watched of the relay, and what it did to it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Soak {
+    /// When each sample was taken, in seconds since the measured part began.
+    pub at_seconds: Vec<f64>,
+    pub watched: Vec<Watched>,
+    /// How long the relay took to come to rest once the load was gone, or had been waited for.
+    pub rest_seconds: f64,
+    /// Looks at its metrics that it did not answer.
+    pub unanswered: u64,
+    /// What was made to happen on purpose, by kind.
+    pub mishaps: BTreeMap<String, u64>,
+}
+
+/// One series of a soak.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Watched {
+    pub name: String,
+    /// "bytes", or nothing for a count.
+    pub unit: String,
+    /// One for each of [`Soak::at_seconds`]; absent where it could not be read.
+    pub samples: Vec<Option<f64>>,
+    /// Absent where it is not judged, or there were too few samples.
+    pub growth: Option<Growth>,
+    /// Absent where it is not judged.
+    pub rest: Option<Rest>,
+}
+
+/// Whether a series grew over the measured part.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Growth {
+    /// Medians of the quarters of the measured part.
+    pub quarters: [f64; 4],
+    /// The Theil-Sen slope.
+    pub per_hour: f64,
+    /// What it may grow by.
+    pub tolerance: f64,
+    pub is_growing: bool,
+}
+
+/// Whether a series came back to where it was.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Rest {
+    /// Before any load.
+    pub before: f64,
+    /// Once the load was gone; absent where it could not be read.
+    pub after: Option<f64>,
+    pub tolerance: f64,
+    pub is_back: bool,
 }
 
 /// What the links of one part of a mixed load did in the measured part of the run.
@@ -263,6 +317,25 @@ pub struct Verification {
 }
 
 impl Tick {
+    /// This interval and the one behind it, as one.
+    pub fn joined(self, later: Tick) -> Tick {
+        let most = |one: Option<u64>, other: Option<u64>| one.max(other);
+        Tick {
+            messages: self.messages + later.messages,
+            payload_bytes: self.payload_bytes + later.payload_bytes,
+            errors: self.errors + later.errors,
+            p50_us: most(self.p50_us, later.p50_us),
+            p99_us: most(self.p99_us, later.p99_us),
+            max_us: most(self.max_us, later.max_us),
+            relay_rss_bytes: most(self.relay_rss_bytes, later.relay_rss_bytes),
+            relay_cores: match (self.relay_cores, later.relay_cores) {
+                (Some(one), Some(other)) => Some((one + other) / 2.0),
+                (one, other) => one.or(other),
+            },
+            ..later
+        }
+    }
+
     /// Seconds in which messages could pass since the tick before: traffic begins with the measured part, or earlier
     /// where the load is warmed up.
     pub fn traffic_seconds(&self, before: Option<&Tick>) -> f64 {
@@ -272,6 +345,13 @@ impl Tick {
             _ => self.at_seconds - 1.0,
         };
         (self.at_seconds - begin).max(MOMENT)
+    }
+}
+
+impl Watched {
+    /// Whether it did not grow, and came to rest.
+    pub fn passed(&self) -> bool {
+        !self.growth.is_some_and(|growth| growth.is_growing) && self.rest.is_none_or(|rest| rest.is_back)
     }
 }
 
@@ -296,7 +376,8 @@ impl Latency {
 impl Run {
     /// Whether nothing was wrong, lost, duplicated or reordered, and nothing failed.
     pub fn passed(&self) -> bool {
-        self.verification.failures.is_empty() && self.totals.errors.is_empty()
+        let is_soaked = self.soak.as_ref().is_none_or(|soak| soak.watched.iter().all(Watched::passed));
+        self.verification.failures.is_empty() && self.totals.errors.is_empty() && is_soaked
     }
 }
 
