@@ -1,8 +1,8 @@
 //! From a configuration to a running relay, and back down.
 //!
-//! Order matters and is all here: signals are blocked before the first thread, addresses are claimed before a
-//! shard binds, every shard is bound before any accepts, and on the way down upgrades are refused before
-//! listeners close.
+//! Order matters and is all here, but for the first of it: `main` blocks signals before it starts a thread. Addresses
+//! are claimed before a shard binds, every shard is bound before any accepts, and on the way down upgrades are refused
+//! before listeners close.
 
 mod announce;
 mod claim;
@@ -38,7 +38,7 @@ use crate::{
     },
     id::ConnId,
     limits::GATHER_TIMEOUT,
-    logs::Ring,
+    logs::{self, Ring},
     shard::{
         Platform, Shard, Shared,
         mail::Mail,
@@ -49,9 +49,9 @@ use crate::{
 };
 use claim::Sites;
 
-/// Runs the relay until it is told to stop. Its entries are in `ring`. Errors: why it did not start, with the remedy.
-pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), String> {
-    let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+/// Runs the relay until one of `signals` says stop. Its entries are in `ring`. Errors: why it did not start, with the
+/// remedy.
+pub fn run(config: &Config, signals: &Signals, manager: &Manager, ring: Arc<Ring>) -> Result<(), String> {
     abort_on_panic();
     process::avoid_huge_pages();
     let descriptors = process::raise_descriptor_limit().unwrap_or(0);
@@ -102,10 +102,10 @@ pub fn run(config: &Config, manager: &Manager, ring: Arc<Ring>) -> Result<(), St
     );
 
     manager.ready(&relay.status());
-    serve(config, &signals, &relay, manager);
+    serve(config, signals, &relay, manager);
     manager.stopping("draining");
-    drain(config, &signals, &relay, manager);
-    let stopped = stop(&signals, &relay, threads);
+    drain(config, signals, &relay, manager);
+    let stopped = stop(signals, &relay, threads);
     if let Some(control) = control {
         control.stop();
     }
@@ -213,6 +213,7 @@ impl Fleet for Relay {
             draining: self.shared.is_draining(),
             stalled: self.shared.stalled(self.clock.at()),
             ip_windows_evicted: self.shared.policy.evicted(),
+            log_lines_lost: logs::lines_lost(),
         }
     }
 }
@@ -324,6 +325,7 @@ fn stop(signals: &Signals, relay: &Relay, threads: Vec<JoinHandle<()>>) -> bool 
 
 fn exit_at_once() -> ! {
     tracing::warn!("second signal: exiting at once, without closing what is open");
+    logs::flush();
     std::process::exit(0)
 }
 
@@ -372,6 +374,7 @@ fn start_shards(
                 // Before the start `start_shards` reports it; later nothing can go on without a shard.
                 if bound.send(Err(error.clone())).is_err() {
                     tracing::error!(shard = number, error, "a shard failed");
+                    logs::flush();
                     std::process::exit(1);
                 }
             }
@@ -574,10 +577,15 @@ fn generator(seeds: &Seeds, shard: u16) -> ChaCha12Rng {
 }
 
 /// A panic in any thread ends the process: a relay with a dead shard would answer for keys it no longer
-/// serves.
+/// serves. Also where nobody takes the report of it.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let give_up = || {
+            thread::park_timeout(REPORT_LIMIT);
+            std::process::abort()
+        };
+        let _ = thread::Builder::new().spawn(give_up);
         report(panic);
         std::process::abort();
     }));
@@ -585,6 +593,9 @@ fn abort_on_panic() {
 
 /// From "close everything" to the end of the process at the latest; the promise to operators is 5 s.
 const STOP_LIMIT: Duration = Duration::from_millis(4500);
+
+/// How long the report of a panic may take to be written.
+const REPORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Descriptors of a shard that accepting leaves free: for its own (a few), for pipes, and for connections that
 /// move there, which would otherwise be lost on arrival.

@@ -54,7 +54,8 @@ pub const IP_TABLE_ENTRIES_MAX: usize = 1 << 18;
 /// Mails waiting for one shard before droppable ones are refused.
 pub const MAIL_WAITING_MAX: usize = 1 << 16;
 /// Completions and mails handled in one turn before the driver submits again, so that sends leave and timers
-/// fire.
+/// fire. A relayed message costs 5 to 8 us with its share of the TCP stack (docs/BENCHMARKS.md), so that a full turn is
+/// some 5 to 8 ms; what is left comes first in the next.
 pub const TURN_BUDGET: usize = 1024;
 /// Upgrades of the relay that wait for the platform; one more is not admitted. A question is a few KiB, so that this is
 /// some 16 MiB, and at the pace below it is more than a platform answers within any deadline.

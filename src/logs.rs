@@ -1,15 +1,18 @@
 //! Log lines: where they go, how they look, which are written.
 //!
 //! Lines are for decisions: started, refused, closed, failed. None is written per message, and none at `info`
-//! or above holds an address, a key, an IP or a payload. They go to standard error.
+//! or above holds an address, a key, an IP or a payload. They go to standard error, by way of a thread that alone waits
+//! for it: lines that it does not take are lost and counted.
 //!
 //! What the workspace contract names an entry is also kept in a [`Ring`] and may be written as that contract has it.
 
 mod ring;
+mod sink;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, io, str::FromStr, sync::Arc};
 
-pub use ring::{Null, Ring, TARGET, write_line};
+pub use ring::{Null, Ring, TARGET};
+pub use sink::{flush, lines_lost, write_last_line, write_line};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, fmt as lines, prelude::*};
 
@@ -66,8 +69,10 @@ pub struct Style {
     pub entries_apart: bool,
 }
 
-/// Starts logging. Once per process; a second call changes nothing.
-pub fn start(style: Style, filter: &Filter, ring: Arc<Ring>) {
+/// Starts logging. Once per process, by its main thread; a second call changes nothing. Errors: no descriptor or no
+/// thread to write with.
+pub fn start(style: Style, filter: &Filter, ring: Arc<Ring>) -> io::Result<()> {
+    sink::start(style.entries_apart)?;
     let targets = filter.targets.clone();
     let collector =
         Collector { ring, writes: move |level| style.entries_apart && targets.would_enable(TARGET, &level) };
@@ -76,7 +81,7 @@ pub fn start(style: Style, filter: &Filter, ring: Arc<Ring>) {
     if style.entries_apart {
         targets = targets.with_target(TARGET, LevelFilter::OFF);
     }
-    let lines = lines::layer().with_writer(std::io::stderr);
+    let lines = lines::layer().with_writer(sink::to_error);
     let registry = tracing_subscriber::registry().with(collector);
     let started = match style.format {
         LogFormat::Human => registry.with(lines.with_ansi(false).with_filter(targets)).try_init(),
@@ -84,6 +89,7 @@ pub fn start(style: Style, filter: &Filter, ring: Arc<Ring>) {
     };
     // The only failure is that a subscriber is there already, as in tests that boot twice in one process.
     let _ = started;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use longsplice::{
     boot,
     config::{Config, ConfigError, Outcome},
     doctor::{self, Verdict},
-    driver::process,
+    driver::process::{self, Signals},
     health, logs,
     systemd::{self, Manager},
 };
@@ -45,12 +45,20 @@ fn main() -> ExitCode {
         }
     };
     let ring = Arc::new(logs::Ring::new(config.workspace_max_logs as usize));
-    logs::start(config.log_style(), &config.log_level, Arc::clone(&ring));
-    let run = || boot::run(&config, &Manager::new(&environment, std::process::id())?, ring);
+    let run = || {
+        // Before the first thread, which is the log's: one that does not block them would end the process by them.
+        let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+        logs::start(config.log_style(), &config.log_level, Arc::clone(&ring))
+            .map_err(|error| format!("the log cannot be written: {error}"))?;
+        boot::run(&config, &signals, &Manager::new(&environment, std::process::id())?, ring)
+    };
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logs::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("longsplice: not started: {error}");
+            logs::write_last_line(&format!("longsplice: not started: {error}"));
             ExitCode::FAILURE
         }
     }

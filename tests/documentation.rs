@@ -108,3 +108,19 @@ fn every_link_between_documents_leads_somewhere() {
         }
     }
 }
+
+#[test]
+fn every_test_that_the_conformance_tables_name_exists() {
+    let text = read("docs/CONFORMANCE.md");
+    let mut named = 0;
+    for line in text.lines() {
+        for span in line.split('`').skip(1).step_by(2) {
+            let Some((file, test)) = span.split_once("::") else { continue };
+            let source = read(&format!("tests/{file}.rs"));
+            let exists = source.contains(&format!("#[test]\nfn {test}() {{"));
+            assert!(exists, "docs/CONFORMANCE.md names {span}, which is no test");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "the tables are not where they should be: they name {named} tests");
+}

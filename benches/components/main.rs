@@ -9,6 +9,7 @@ mod pacing;
 mod pairing;
 mod registry;
 mod signatures;
+mod tables;
 mod timers;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ criterion_group! {
         pairing::routing,
         timers::wheel,
         registry::addresses,
+        tables::looking_up,
         signatures::verifying,
         handoff::moving,
 }

@@ -1,6 +1,9 @@
 //! What a link pays for a message: asked whether it may go, then charged for it.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use criterion::{Criterion, Throughput};
 use longsplice::{
@@ -56,10 +59,14 @@ pub fn waiting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("50,000 links at their rate");
     group.sample_size(10);
     let mut waiting = Waiting::new();
-    let (before, wakes) = (waiting.granted, waiting.run(Duration::from_secs(1)));
+    let before = waiting.granted;
+    let (wakes, _) = waiting.run(Duration::from_secs(1));
     let rate = (waiting.granted - before) as f64 / f64::from(LINKS);
     // A slice is at most 100 ms of the rate, and the last may not be due yet.
     assert!((14_700.0..=16_400.0).contains(&rate), "{rate} bytes a second and link");
+    group.bench_function("the longest turn of a second", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| waiting.run(Duration::from_secs(1)).1).sum());
+    });
     group.throughput(Throughput::Elements(wakes));
     group.bench_function("a second of wake-ups", |bencher| {
         bencher.iter(|| waiting.run(Duration::from_secs(1)));
@@ -86,12 +93,14 @@ impl Waiting {
         Waiting { wheel, budgets, now, granted: 0 }
     }
 
-    /// Wake-ups in so much time.
-    fn run(&mut self, span: Duration) -> u64 {
+    /// Wake-ups in so much time, and how long the longest turn took in truth.
+    fn run(&mut self, span: Duration) -> (u64, Duration) {
         let end = self.now + span;
         let mut wakes = 0;
+        let mut longest = Duration::ZERO;
         while let Some(now) = self.wheel.next_deadline().filter(|at| *at < end) {
             self.now = now;
+            let start = Instant::now();
             for _ in 0..TURN_BUDGET {
                 let Some(Alarm::Shard(link)) = self.wheel.pop(now) else { break };
                 wakes += 1;
@@ -105,8 +114,9 @@ impl Waiting {
                 }
                 self.wheel.arm(due.expect_err("the loop ends so"), Alarm::Shard(link));
             }
+            longest = longest.max(start.elapsed());
         }
         self.now = end;
-        wakes
+        (wakes, longest)
     }
 }

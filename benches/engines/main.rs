@@ -3,18 +3,18 @@
 //!
 //! One program, one run: the relay on each of its drivers and its comparators take turns on the same core
 //! under the same load, and only ratios between them are judged, never a bare time. Read `workload.rs` for
-//! what is measured, `cpu.rs` for how, `target.rs` for how it is judged, `comparators/` for beside what.
+//! what is measured, `machine/cpu.rs` for how, `target.rs` for how it is judged, `comparators/` for beside what.
 //!
 //! `cargo bench --bench engines -- --help` names the options. Without `--bench` (so under `cargo test
 //! --benches`) it is a smoke run: a few links and no ratio, but every message checked.
 
 mod churn;
 mod comparators;
-mod cpu;
 mod frame;
 mod load;
+#[path = "../machine/mod.rs"]
+mod machine;
 mod report;
-mod server;
 mod session;
 mod subject;
 mod target;
@@ -23,16 +23,15 @@ mod workload;
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use comparators::SERVE_AS;
+use machine::server::Cores;
 use report::Row;
-use server::Cores;
 use subject::Subject;
 use workload::{Sizes, Workload};
 
 fn main() -> ExitCode {
-    raise_descriptor_limit();
+    machine::raise_descriptor_limit();
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(SERVE_AS) {
         let subject = arguments.next().and_then(|name| Subject::from_name(&name));
@@ -84,13 +83,6 @@ fn run(plan: &Plan) -> Result<bool, String> {
     let is_met = target::judge(&rows);
     println!("\n{}", if is_met { "pass: every target is met" } else { "FAIL: a target is missed" });
     Ok(is_met)
-}
-
-/// Thousands of links are twice as many sockets. Where the limit stays low, connecting says so.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // Raising to the hard limit is always allowed.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What to do.

@@ -3,11 +3,8 @@
 //! Ratios are taken round by round, so that a machine that drifts drifts under both sides of each, and the median
 //! of those ratios is what counts. The ranges beside it say how far to trust it.
 
-use std::fs;
-
 use crate::{
-    cpu,
-    server::Cores,
+    machine::{self, Spread, server::Cores},
     subject::Subject,
     workload::{Reading, Sizes, Workload},
 };
@@ -37,24 +34,7 @@ impl Row {
 
 /// Where and of what the numbers are.
 pub fn print_header(cores: Cores, sizes: &Sizes, rounds: usize) {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown", |(_, model)| model);
-    let count = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let said = |program, arguments: &[&str]| {
-        cpu::output_of(program, arguments).unwrap_or_else(|| "unknown".to_owned())
-    };
-    println!("machine  {model}, {count} cores, kernel {}", kernel.trim());
-    let (commit, date) =
-        (said("git", &["describe", "--always", "--dirty"]), said("date", &["-u", "+%F %H:%M UTC"]));
-    println!("commit   {}, {}", commit.trim(), date.trim());
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let before = load.split(' ').next().unwrap_or_default();
-    println!(
-        "load     {before} before the run: where others compete for the cores, costs rise and ratios draw together"
-    );
-    println!("cores    server on {}, generator on {}", cores.server, cores.generator);
+    machine::print_header(cores);
     println!(
         "rounds   {rounds} of {:?} after {:?}, the subjects in turn in each round",
         sizes.span, sizes.warm_up
@@ -93,24 +73,4 @@ fn print_row(row: &Row, baseline: Option<&Row>) {
         busy.median * 100.0,
         rate.median,
     );
-}
-
-/// The middle of some values and how far they reach.
-pub struct Spread {
-    /// The smallest.
-    pub least: f64,
-    /// The middle one, or the mean of the middle two.
-    pub median: f64,
-    /// The largest.
-    pub most: f64,
-}
-
-impl Spread {
-    /// Of at least one value.
-    fn of(values: impl Iterator<Item = f64>) -> Spread {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (below, above) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Spread { least: values[0], median: (below + above) / 2.0, most: values[values.len() - 1] }
-    }
 }

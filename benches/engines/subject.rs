@@ -4,7 +4,7 @@ use std::{io, path::Path, process::Command};
 
 use longsplice::driver::{Choice, choose};
 
-use crate::{comparators::SERVE_AS, cpu::output_of};
+use crate::{comparators::SERVE_AS, machine::cpu::output_of};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,8 @@ fn relay(driver: &str) -> Command {
     command
         .args(["--driver", driver, "--shards", "1", "--listen", "127.0.0.1:0"])
         .args(["--link-relay-max-bps", "0", "--link-ip-rate-per-min", "0", "--max-connections-per-ip", "0"])
-        // No variable of the caller may set what is not set here.
-        .env_clear();
+        // No variable of the caller may set what is not set here, but for the allocator's, which are no options.
+        .env_clear()
+        .envs(std::env::vars().filter(|(name, _)| name.starts_with("MIMALLOC_")));
     command
 }

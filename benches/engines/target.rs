@@ -3,11 +3,7 @@
 //! A target is a ratio of the relay's cost to a comparator's, round by round, so that a machine that drifts
 //! drifts under both; the median of those ratios is judged. Memory alone is judged as it is.
 
-use crate::{
-    report::{Row, Spread},
-    subject::Subject,
-    workload::Workload,
-};
+use crate::{machine::Spread, report::Row, subject::Subject, workload::Workload};
 
 struct Target {
     workload: Workload,

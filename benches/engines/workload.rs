@@ -8,10 +8,12 @@ use std::{
 
 use crate::{
     churn::Churn,
-    cpu::Meter,
     frame::{MASK, ZERO_MASK},
     load::{Goal, Load, Pattern, Shape},
-    server::{Cores, Server},
+    machine::{
+        cpu::Meter,
+        server::{Cores, Server},
+    },
     session::{Introducer, Link, register},
     subject::Subject,
 };
@@ -144,7 +146,9 @@ impl Workload {
     /// Starts a server, loads it, measures it, kills it.
     pub fn measure(self, subject: Subject, cores: Cores, sizes: &Sizes) -> Result<Reading, String> {
         let sizes = &Sizes { warm_up: sizes.warm_up * subject.warm_ups(), ..sizes.clone() };
-        let server = Server::start(subject, cores)?;
+        let command =
+            subject.command().map_err(|error| format!("{} does not start: {error}", subject.title()))?;
+        let server = Server::start(subject.title(), command, cores)?;
         let meter = Meter::new(server.pid(), cores.server)?;
         let reading = match self {
             Self::Session => sessions(&meter, server.address, sizes),

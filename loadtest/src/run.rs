@@ -252,8 +252,8 @@ impl Course<'_> {
         Ok(Led { links, setup, seconds })
     }
 
-    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for, and
-    /// a second signal.
+    /// Waits for so long, with a tick if one is due; whether to end early. Errors: what a worker could not go on for,
+    /// and a second signal.
     fn pass(&mut self, time: Duration) -> Result<bool, Error> {
         let is_interrupted = self.signals.wait(time) == Some(Signal::Stop);
         if is_interrupted && self.was_interrupted {

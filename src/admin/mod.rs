@@ -41,6 +41,8 @@ pub struct Ready {
     pub stalled: Vec<u16>,
     /// Per-IP windows that were forgotten early because their table was full: above zero, the budgets are not exact.
     pub ip_windows_evicted: u64,
+    /// Log lines that were not written.
+    pub log_lines_lost: u64,
 }
 
 impl Ready {

@@ -137,6 +137,12 @@ const METRICS: &[Metric] = &[
         samples: Samples::Process(|lines, _, ready| lines.add(ready.ip_windows_evicted)),
     },
     Metric {
+        name: "longsplice_log_lines_lost_total",
+        kind: "counter",
+        help: "Log lines that were not written, because nobody took them or writing failed.",
+        samples: Samples::Process(|lines, _, ready| lines.add(ready.log_lines_lost)),
+    },
+    Metric {
         name: "longsplice_shard_answered",
         kind: "gauge",
         help: "1 if the shard gave its counters in time; the other metrics leave out one that did not.",
@@ -151,6 +157,11 @@ const METRICS: &[Metric] = &[
         "longsplice_accept_failures_total",
         "Failures to accept, for want of descriptors or memory.",
         |lines, shard| lines.add(shard.accept_failures),
+    ),
+    counter(
+        "longsplice_halts_total",
+        "Times that a shard stood still for half a second or more: halted, or without a core.",
+        |lines, shard| lines.add(shard.halts),
     ),
     counter("longsplice_http_requests_total", "Plain HTTP requests answered.", |lines, shard| {
         lines.add(shard.http_requests);
@@ -376,13 +387,14 @@ mod tests {
 
     #[test]
     fn values_carry_their_shard_and_labels() {
-        let ready = Ready { draining: true, stalled: vec![1], ip_windows_evicted: 5 };
+        let ready = Ready { draining: true, stalled: vec![1], ip_windows_evicted: 5, log_lines_lost: 6 };
         let text = render(&ABOUT, &ready, &[Some(snapshot(0)), None]);
         for line in [
             "longsplice_info{version=\"1.2.3\",driver=\"epoll\"} 1",
             "longsplice_shards 2",
             "longsplice_draining 1",
             "longsplice_stalled_shards 1",
+            "longsplice_log_lines_lost_total 6",
             "longsplice_shard_answered{shard=\"0\"} 1",
             "longsplice_shard_answered{shard=\"1\"} 0",
             "longsplice_connections{shard=\"0\"} 7",

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub accepted: u64,
     /// Times accepting failed (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`).
     pub accept_failures: u64,
+    /// Times that the shard stood still.
+    pub halts: u64,
     /// Plain HTTP requests answered.
     pub http_requests: u64,
     /// Connections turned away before they were served, by reason.

@@ -1,8 +1,7 @@
 //! Which driver runs: asked of the kernel once, at start.
 //!
-//! Promises that `auto` falls back to epoll only where io_uring cannot be had (absent, forbidden, too old),
-//! and that whatever is refused comes with its cause and its remedy. A kernel that has io_uring but no memory
-//! for it is an error: falling back would hide it.
+//! Promises that `auto` falls back to epoll only where io_uring cannot be had (absent, forbidden, too old, without
+//! memory that may be locked for it), and that whatever is refused comes with its cause and its remedy.
 
 use std::{fmt, io};
 
@@ -79,7 +78,8 @@ impl ChooseError {
         match self {
             ChooseError::Missing { .. } => true,
             ChooseError::Refused { error, .. } => {
-                matches!(errno(error), libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL)
+                let errnos = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOMEM];
+                errnos.contains(&errno(error))
             }
         }
     }
@@ -176,13 +176,13 @@ mod tests {
 
     #[test]
     fn auto_falls_back_only_where_io_uring_cannot_be_had() {
-        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL] {
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOMEM] {
             let chosen = decide(Choice::Auto, || refused(errno)).unwrap();
             assert_eq!(chosen.kind, Kind::Epoll);
             assert!(chosen.why.unwrap().contains("io_uring_setup"), "the reason names the call");
             assert!(decide(Choice::IoUring, || refused(errno)).is_err(), "what was asked for must run");
         }
-        for errno in [libc::ENOMEM, libc::EMFILE, libc::EFAULT] {
+        for errno in [libc::EMFILE, libc::EFAULT] {
             assert!(decide(Choice::Auto, || refused(errno)).is_err(), "errno {errno} must not be hidden");
         }
         let missing = || Err(ChooseError::Missing { feature: "buffer rings", since: "5.19" });

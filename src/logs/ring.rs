@@ -7,7 +7,6 @@
 use std::{
     collections::VecDeque,
     fmt,
-    io::Write,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +18,7 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::write_line;
 use crate::time::Iso;
 
 /// The target of the entries.
@@ -161,11 +161,6 @@ impl<S: Subscriber, F: Fn(Level) -> bool + 'static> Layer<S> for Collector<F> {
         }
         self.ring.push(entry);
     }
-}
-
-/// Writes a line to standard output. Nobody is left to be told where that fails.
-pub fn write_line(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 const REDACTED: &str = "[redacted]";

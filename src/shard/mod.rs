@@ -16,6 +16,7 @@ mod close;
 pub mod conn;
 mod forward;
 pub mod gather;
+mod halt;
 mod handshakes;
 pub mod home;
 mod http;
@@ -36,7 +37,13 @@ use rand_chacha::ChaCha12Rng;
 
 pub use self::{ask::Platform, mail::Mailboxes, shared::Shared, view::View};
 use self::{
-    assembly::Assembly, conn::Conns, forward::Stalls, gather::Gathers, handshakes::Handshakes, home::Home,
+    assembly::Assembly,
+    conn::Conns,
+    forward::Stalls,
+    gather::Gathers,
+    halt::{Found, Halt},
+    handshakes::Handshakes,
+    home::Home,
     mail::Mail,
 };
 use crate::{
@@ -44,7 +51,7 @@ use crate::{
     dialect::{Action, Cx, Dialects, Event, Kind},
     driver::{Completion, Driver},
     limits::TURN_BUDGET,
-    time::Now,
+    time::{Now, Time},
     timers::{Alarm, Wheel},
 };
 
@@ -67,6 +74,7 @@ pub struct Shard<D: Driver> {
     assembly: Assembly,
     note_quota: notes::Quota,
     mail: Vec<Mail>,
+    halt: Halt,
     stage: Stage,
 }
 
@@ -113,6 +121,7 @@ impl<D: Driver> Shard<D> {
             assembly: Assembly::default(),
             note_quota: notes::Quota::default(),
             mail: Vec::new(),
+            halt: Halt::default(),
             stage: Stage::Running,
         }
     }
@@ -130,12 +139,16 @@ impl<D: Driver> Shard<D> {
 
     /// One turn: wait, take completions, take mail, fire timers.
     pub fn turn(&mut self) -> io::Result<Flow> {
-        self.driver.wait(self.timers.next_deadline())?;
+        let until = self.next_deadline();
+        let expected = until.unwrap_or(Time(u64::MAX)).max(self.now.at);
+        self.driver.wait(until)?;
         self.now = self.driver.now();
         self.shared.pulse(self.number, self.now.at);
-        self.take_completions();
+        let completions = self.take_completions();
         self.take_mail();
-        self.fire_timers();
+        if self.may_fire(expected, completions) {
+            self.fire_timers();
+        }
         self.resume_released();
         self.admit_waiting();
         self.counters.turn_time.record(self.driver.now().at.since(self.now.at));
@@ -146,19 +159,44 @@ impl<D: Driver> Shard<D> {
         Ok(Flow::Continue)
     }
 
-    fn take_completions(&mut self) {
+    /// Whether timers fire in this turn: not before a shard that stood still has read what came meanwhile.
+    fn may_fire(&mut self, expected: Time, completions: usize) -> bool {
+        match self.halt.judge(expected, self.now.at, completions) {
+            Found::Turning => true,
+            Found::CatchingUp => false,
+            Found::StoodStill(late) => {
+                self.counters.halts += 1;
+                if self.counters.halts.is_power_of_two() {
+                    let (late_ms, times) = (late.as_millis() as u64, self.counters.halts);
+                    tracing::warn!(
+                        shard = self.number,
+                        late_ms,
+                        times,
+                        "the shard stood still: the process was halted, or its core was not free"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Returns how many there were.
+    fn take_completions(&mut self) -> usize {
         let mut left = TURN_BUDGET;
         // A receive that was split over several chunks is never interrupted: its first header may promise its
         // last byte.
         let mut inside_a_receive = false;
+        let mut taken = 0;
         while left > 0 || inside_a_receive {
-            let Some(done) = self.driver.next() else { return };
+            let Some(done) = self.driver.next() else { break };
             left = left.saturating_sub(1);
+            taken += 1;
             inside_a_receive = matches!(done, Completion::Received { following, .. } if following > 0);
             self.counters.completions += 1;
             self.dispatch(done);
             self.carry_out();
         }
+        taken
     }
 
     fn dispatch(&mut self, done: Completion) {

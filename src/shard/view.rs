@@ -69,7 +69,7 @@ impl<D: Driver> Shard<D> {
 
     /// When the shard turns if nothing happens before: for tests.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next_deadline()
+        self.halt.wait_until(self.timers.next_deadline())
     }
 
     /// The driver: for tests.

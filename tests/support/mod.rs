@@ -10,8 +10,11 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod bulk;
+pub mod cable;
 pub mod cell;
+pub mod direct;
 pub mod end;
+pub mod faults;
 pub mod http;
 pub mod keys;
 pub mod link;
@@ -36,6 +39,7 @@ use std::{
 
 pub use cell::{Cell, every_cell, every_cell_in_turn};
 pub use end::{End, Heard};
+pub use faults::{Before, Witness};
 pub use keys::Keys;
 pub use link::{Host, Link};
 pub use peer::Peer;

@@ -1,13 +1,15 @@
 //! A relay process: started with options on a free loopback port, watched, and stopped.
 
 use std::{
-    io::{BufRead, BufReader},
+    fs::File,
+    io::{BufRead, BufReader, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -49,6 +51,8 @@ pub struct Setup {
     handed_over: Option<TcpListener>,
     prepare: Option<Prepare>,
     descriptors: Option<u32>,
+    log_file: Option<PathBuf>,
+    narrow_log: bool,
 }
 
 impl Setup {
@@ -62,6 +66,8 @@ impl Setup {
             handed_over: None,
             descriptors: None,
             prepare: None,
+            log_file: None,
+            narrow_log: false,
         };
         setup.env("LINK_RELAY_MAX_BPS", "0").env("LINK_IP_RATE_PER_MIN", "0").env("PAIR_IP_RATE_PER_MIN", "0")
     }
@@ -88,6 +94,18 @@ impl Setup {
     /// Lets each of its descriptor tables hold no more than this.
     pub fn descriptors(mut self, most: u32) -> Setup {
         self.descriptors = Some(most);
+        self
+    }
+
+    /// Has it write its log to a file, which is followed.
+    pub fn log_to(mut self, path: PathBuf) -> Setup {
+        self.log_file = Some(path);
+        self
+    }
+
+    /// Has it write its log to a pipe of one page, which is full after a few lines that nobody reads.
+    pub fn narrow_log(mut self) -> Setup {
+        self.narrow_log = true;
         self
     }
 
@@ -164,10 +182,22 @@ impl Setup {
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(match &self.log_file {
+                Some(path) => Stdio::from(File::create(path).expect("a place for the log")),
+                None => Stdio::piped(),
+            })
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", binary()));
-        let log = Log::follow(&mut process);
+        let log = match &self.log_file {
+            Some(path) => Log::read(File::open(path).expect("it was just made"), true),
+            None => {
+                let pipe = process.stderr.take().expect("stderr is piped");
+                if self.narrow_log {
+                    rustix::pipe::fcntl_setpipe_size(&pipe, 4096).expect("a page is the least");
+                }
+                Log::read(pipe, false)
+            }
+        };
         let mut relay = Relay { cell: self.cell, process, log, address: UNKNOWN, admin: UNKNOWN, exit: None };
         relay.address = relay.logged_address("listening", "listen=")?;
         relay.admin = relay.logged_address("listening", "admin=")?;
@@ -267,6 +297,11 @@ impl Relay {
         self.metrics().sum("longsplice_connections") as u64
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         process::resident(self.process.id())
@@ -309,6 +344,24 @@ impl Relay {
     /// Its log lines so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines.lock().clone()
+    }
+
+    /// Reads nothing of its log while `meanwhile` runs.
+    pub fn with_log_unread<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let _unread = self.log.reading.lock();
+        meanwhile()
+    }
+
+    /// Stops it like [`Relay::stop`], and reads nothing of its log meanwhile.
+    pub fn stop_unread(&mut self) -> ExitStatus {
+        let reading = Arc::clone(&self.log.reading);
+        let _unread = reading.lock();
+        self.stop()
+    }
+
+    /// Closes the reading end of its log, with the next line.
+    pub fn close_log(&self) {
+        self.log.left.store(true, Ordering::Relaxed);
     }
 
     /// Waits for a log line that contains all of `parts`.
@@ -383,27 +436,50 @@ impl Drop for Relay {
 }
 
 /// What the relay writes to stderr, collected by a thread until the relay ends.
+#[derive(Default)]
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    /// Held by whoever wants nothing to be read.
+    reading: Arc<Mutex<()>>,
+    ended: Arc<AtomicBool>,
+    /// Nothing more is read, whatever comes.
+    left: Arc<AtomicBool>,
     collector: Option<JoinHandle<()>>,
 }
 
 impl Log {
-    fn follow(process: &mut Child) -> Log {
-        let stderr = process.stderr.take().expect("stderr is piped");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let collected = Arc::clone(&lines);
+    /// Reads lines until their end; of a file, until the relay has ended too.
+    fn read(source: impl Read + Send + 'static, grows: bool) -> Log {
+        let log = Log::default();
+        let (lines, reading) = (Arc::clone(&log.lines), Arc::clone(&log.reading));
+        let (ended, left) = (Arc::clone(&log.ended), Arc::clone(&log.left));
+        let mut source = BufReader::new(source);
         let collector = thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                collected.lock().push(line);
+            let mut line = Vec::new();
+            loop {
+                drop(reading.lock());
+                let was_ended = ended.load(Ordering::Relaxed);
+                let Ok(n) = source.read_until(b'\n', &mut line) else { return };
+                if left.load(Ordering::Relaxed) {
+                    return;
+                }
+                if line.ends_with(b"\n") {
+                    line.pop();
+                    lines.lock().push(String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned());
+                } else if n == 0 && (!grows || was_ended) {
+                    return;
+                } else if n == 0 {
+                    thread::sleep(Duration::from_millis(10));
+                }
             }
         });
-        Log { lines, collector: Some(collector) }
+        Log { collector: Some(collector), ..log }
     }
 
     /// The lines so far; all there will ever be, once the relay has ended.
     fn so_far(&mut self, ended: bool) -> Vec<String> {
         if ended && let Some(collector) = self.collector.take() {
+            self.ended.store(true, Ordering::Relaxed);
             collector.join().expect("the collector does not panic");
         }
         self.lines.lock().clone()

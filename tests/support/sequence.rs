@@ -1,13 +1,19 @@
 //! Generated traffic of one client: messages in any fragmentation, control frames between them, any masks, and one of
 //! three endings, in any segmentation. A seed makes the same sequence again.
 
-use std::{io::Write, net::TcpStream, ops::Range, thread, time::Duration};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    ops::Range,
+    thread,
+    time::Duration,
+};
 
 use rand::{Rng, RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    bulk,
+    PATIENCE, Raw, bulk,
     violations::Violation,
     wire::{self, BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, client_frame, message},
 };
@@ -86,6 +92,64 @@ impl Sequence {
             }
             if *waits {
                 thread::sleep(Duration::from_micros(500));
+            }
+        }
+    }
+}
+
+/// Sends a sequence; gives what the relay wrote to its sender until it hung up.
+pub fn converse(sender: &Raw, sequence: &Sequence) -> Vec<u8> {
+    let (reader, mut writer) = (sender.writer(), sender.writer());
+    thread::scope(|scope| {
+        let back = scope.spawn(move || {
+            listen(reader, |frame| match &sequence.ending {
+                // The relay is the first to hang up then (section 7.1.1).
+                Ending::Close => false,
+                Ending::Violation(_) => frame.opcode == CLOSE,
+                Ending::Ping | Ending::Gone => frame.opcode == PONG && frame.payload == LAST,
+            })
+        });
+        sequence.write(&mut writer);
+        if matches!(sequence.ending, Ending::Gone) {
+            let _ = writer.shutdown(Shutdown::Write);
+        }
+        back.join().expect("it listens to the end")
+    })
+}
+
+/// Reads to the end of the stream. Answers a close frame, unless the stream is hung up: at the first close frame or
+/// pong at which it is to be.
+pub fn listen(mut stream: TcpStream, hangs_up: impl Fn(&wire::Frame) -> bool) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
+    let (mut bytes, mut at, mut chunk) = (Vec::new(), 0, vec![0; 64 * 1024]);
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return bytes,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("the relay does not hang up; it wrote {} bytes", bytes.len())
+            }
+            Err(_) => return bytes,
+        }
+        while let Some((header, payload)) = wire::server_frame_len(&bytes[at..])
+            && bytes.len() >= at + header + payload
+        {
+            let opcode = bytes[at] & 0x0F;
+            let frame = wire::Frame {
+                fin: bytes[at] & FIN != 0,
+                opcode,
+                payload: if opcode >= CLOSE {
+                    bytes[at + header..at + header + payload].to_vec()
+                } else {
+                    vec![]
+                },
+            };
+            at += header + payload;
+            if opcode >= CLOSE && hangs_up(&frame) {
+                if opcode == CLOSE {
+                    let _ = stream.write_all(&wire::message(CLOSE, &frame.payload));
+                }
+                let _ = stream.shutdown(Shutdown::Write);
             }
         }
     }

@@ -5,8 +5,8 @@ use crate::report::{
     model::{Comparison, Latency, Measure, Ratio, Run},
 };
 
-/// Compares what relay 1 did with what relay 0 did, for each scenario in the order of the runs; scenarios are told apart
-/// by their names. A round counts if both of its runs are there and came to their end.
+/// Compares what relay 1 did with what relay 0 did, for each scenario in the order of the runs; scenarios are told
+/// apart by their names. A round counts if both of its runs are there and came to their end.
 pub fn comparisons(runs: &[Run]) -> Vec<Comparison> {
     let mut names: Vec<&str> = Vec::new();
     for run in runs {

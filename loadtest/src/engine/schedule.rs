@@ -1,8 +1,8 @@
 //! When messages by the clock are due.
 //!
-//! All links of a part have the same rate, spread evenly over the interval or all at its begin, so that the links' turns
-//! follow one another in a circle and the due time of any message follows from its number: nothing is stored for a
-//! message under way, and a stall cannot move what is due behind it.
+//! All links of a part have the same rate, spread evenly over the interval or all at its begin, so that the links'
+//! turns follow one another in a circle and the due time of any message follows from its number: nothing is stored for
+//! a message under way, and a stall cannot move what is due behind it.
 
 use super::link::Link;
 use crate::{

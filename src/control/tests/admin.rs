@@ -43,7 +43,8 @@ impl Fleet for Fake {
 
     fn readiness(&self) -> Ready {
         let stalled = if self.stalled.load(Ordering::Relaxed) { vec![1] } else { vec![] };
-        Ready { draining: self.draining.load(Ordering::Relaxed), stalled, ip_windows_evicted: 0 }
+        let draining = self.draining.load(Ordering::Relaxed);
+        Ready { draining, stalled, ip_windows_evicted: 0, log_lines_lost: 0 }
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
     id::ConnId,
 };
 
-/// Connections accepted from one listener, and letters taken from the post, in one turn.
+/// Connections accepted from one listener, and letters taken from the post, in one turn. Both are level-triggered: the
+/// rest come in the next turn, so the values decide only how long connections that relay wait for those that come,
+/// 64 accepts being less than a millisecond's work.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
 const LETTERS_PER_TURN: usize = 64;
 /// What may be left of an accept queue when accepting stops, with room for those that come meanwhile.

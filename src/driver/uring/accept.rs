@@ -15,7 +15,8 @@ use crate::driver::{
     socket::{self, errno, exhausted, is_not_now},
 };
 
-/// Letters taken from the post in one turn.
+/// Letters taken from the post in one turn; the rest are reported again at once. The queue holds fewer
+/// (`net.unix.max_dgram_qlen`, 10 by default), so this is reached only while others keep filling it.
 const LETTERS_PER_TURN: usize = 64;
 /// What may be left of an accept queue when accepting stops, with room for those that come meanwhile.
 const ACCEPTS_AT_END_MAX: usize = 16 * 1024;

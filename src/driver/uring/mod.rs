@@ -60,7 +60,9 @@ use crate::{
     time::{Now, Time},
 };
 
-/// Direct reads in one turn, while buffers are scarce.
+/// Direct reads in one turn, while buffers are scarce. As many as the default pool has buffers, and a read keeps its
+/// buffer until the turn's sends have left: with that pool buffers end the reading first, and the bound is there for
+/// larger ones, whose sends would wait for all of it.
 const DIRECT_READS_PER_TURN: usize = 64;
 /// How long `finish` waits for operations that were cancelled. They end at once; this only bounds a bug.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::driver::{ChooseError, PoolOptions, buffers::Pool};
 
-/// Makes a real ring, asks for every operation and registers a buffer ring, then lets all of it go.
+/// Makes a real ring, asks for every operation, has one carried out and registers a buffer ring, then lets all of it
+/// go.
 pub(in crate::driver) fn probe() -> Result<(), ChooseError> {
     let refused = |call| move |error: io::Error| ChooseError::Refused { call, error };
-    let ring = Ring::new(Queues::DEFAULT).map_err(refused("io_uring_setup"))?;
+    let mut ring = Ring::new(Queues::DEFAULT).map_err(refused("io_uring_setup"))?;
     let parameters = ring.parameters();
     let features = [
         (parameters.is_feature_nodrop(), "completions that are never dropped", "5.5"),
@@ -34,6 +35,7 @@ pub(in crate::driver) fn probe() -> Result<(), ChooseError> {
     if let Some((_, feature, since)) = features.into_iter().chain(operations).find(|(there, ..)| !there) {
         return Err(ChooseError::Missing { feature, since });
     }
+    ring.try_out().map_err(refused("io_uring_enter"))?;
     let pool = Pool::new(PoolOptions { buffers: 1, buffer_bytes: 4096 });
     let provided = Provided::register(&ring, &pool).map_err(refused("registering a buffer ring"))?;
     // The ring goes first: nothing may be registered when the memory is freed.

@@ -96,6 +96,12 @@ impl Ring {
         self.ring.params()
     }
 
+    /// Has the kernel do nothing, to see whether it does.
+    pub(super) fn try_out(&mut self) -> io::Result<()> {
+        self.push_entry(&opcode::Nop::new().build());
+        self.enter(true, None)
+    }
+
     /// Whether receives over several buffers at once are to be had (Linux 6.10).
     pub(super) fn bundles(&self) -> bool {
         self.bundles

@@ -24,7 +24,9 @@ use crate::{
     id::ConnId,
 };
 
-/// What a send that waits covers at most: it reports progress only when all of it is taken.
+/// What a send that waits covers at most: it reports progress only when all of it is taken. Only slow peers are sent to
+/// in this way, so its cost does not matter; it has to be well below the 256 KiB at which their sources stop being
+/// read, or these would start again late.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 impl UringDriver {

@@ -14,6 +14,7 @@ use crate::{
         settings::Plan,
         workspace::platform::{Question, SimPlatform},
     },
+    time::Time,
 };
 
 pub const SHARDS: u16 = 3;
@@ -90,9 +91,23 @@ impl Site {
         }
     }
 
+    /// Lets time pass, and every shard turn when it is due.
     pub fn wait(&mut self, span: Duration) {
-        self.network.borrow_mut().advance(span);
-        self.settle();
+        let end = self.now() + span;
+        loop {
+            let deadlines = self.shards.iter().filter_map(Shard::next_deadline);
+            let next = deadlines.min().unwrap_or(end).min(end);
+            let left = next.since(self.now());
+            self.network.borrow_mut().advance(left);
+            self.settle();
+            if next == end {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.network.borrow().now().at
     }
 
     /// All that the relay has sent, and whether it has ended its side.

@@ -3,13 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread,
 };
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-use crate::subject::Subject;
 
 /// Which core serves and which one loads it.
 #[derive(Clone, Copy)]
@@ -39,10 +37,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `subject` on its core and waits until it listens. Errors: it did not, with what it said.
-    pub fn start(subject: Subject, cores: Cores) -> Result<Server, String> {
-        let failed = |error: std::io::Error| format!("{} does not start: {error}", subject.title());
-        let mut command = subject.command().map_err(failed)?;
+    /// Starts a server on its core and waits until it listens. Errors: it did not, with what it said.
+    pub fn start(title: &str, mut command: Command, cores: Cores) -> Result<Server, String> {
+        let failed = |error: std::io::Error| format!("{title} does not start: {error}");
         // A comparator that cannot ask the kernel to end with its parent ends with its input.
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits where its parent may run, from its first instruction on and for all its threads.
@@ -55,7 +52,7 @@ impl Server {
             Ok(address) => Ok(Server { process, address }),
             Err(said) => {
                 end(&mut process);
-                Err(format!("{} does not listen:\n{said}", subject.title()))
+                Err(format!("{title} does not listen:\n{said}"))
             }
         }
     }

@@ -1,0 +1,165 @@
+//! Signals in quantity and at bad times: a storm of SIGHUP, a stop under load, a process that was halted for a while.
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Before, End, Heard, Host, Link, PATIENCE, Peer, Raw, Witness,
+    bulk::Flood,
+    every_cell,
+    faults::{exchange, scaled},
+    wire,
+};
+
+#[test]
+fn a_storm_of_reloads_disturbs_nobody() {
+    every_cell(|cell| {
+        let keys = tempfile::NamedTempFile::new().expect("a file");
+        let relay = cell.setup().env("LINK_ALLOWED_REGISTER_KEYS_FILE", keys.path().display()).start();
+        let before = Before::of(&relay);
+        let witness = Witness::start(&relay);
+        let pid = rustix::process::Pid::from_raw(relay.pid() as i32).expect("a process");
+        for n in 0..scaled(3000, 50_000) {
+            rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+            if n % 500 == 0 {
+                witness.goes_on();
+                Link::<Peer>::new(&relay).1.check();
+            }
+        }
+        // One that is certainly not lost among others.
+        let read = || relay.log().iter().filter(|line| line.contains("allow-list read again")).count();
+        let so_far = read();
+        relay.signal("HUP");
+        support::eventually("one more reload", || read() > so_far);
+        drop(witness.end());
+        before.is_back(&relay);
+    });
+}
+
+#[test]
+fn a_stop_under_load_closes_everyone_with_1001_and_exits_with_0() {
+    every_cell(|cell| {
+        let mut relay = cell.start();
+        let mut host = Host::register(&relay);
+        let mut quiet: Link<Raw> = host.join(&relay);
+        let mut busy: Vec<Link<Raw>> = (0..4).map(|_| host.join(&relay)).collect();
+        let floods: Vec<Flood> = busy.iter().map(|link| Flood::start(&link.client, 10_000)).collect();
+        thread::scope(|scope| {
+            let reading: Vec<_> = busy
+                .iter_mut()
+                .map(|link| {
+                    scope.spawn(|| {
+                        let mut messages = 0;
+                        loop {
+                            match link.host.hear(PATIENCE) {
+                                Heard::Binary(message) => {
+                                    assert!(message.iter().all(|&byte| byte == 0x5A), "another message");
+                                    messages += 1;
+                                }
+                                Heard::Closed(1001, _) => return messages,
+                                other => panic!("{other:?} under load"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            quiet.check();
+            relay.signal("TERM");
+            quiet.client.expect_closed(1001);
+            quiet.host.expect_closed(1001);
+            let heard: Vec<u32> = reading.into_iter().map(|one| one.join().expect("closed 1001")).collect();
+            assert!(heard.iter().all(|&messages| messages > 0), "{heard:?}");
+            host.control.expect_closed(1001);
+        });
+        let exit = relay.exited(PATIENCE);
+        assert!(exit.success(), "{exit}");
+        relay.logged(&["longsplice has stopped"]);
+        drop(floods);
+    });
+}
+
+#[test]
+fn a_stop_with_readers_that_stopped_ends_in_time() {
+    every_cell(|cell| {
+        let mut relay = cell.start();
+        let mut host = Host::register(&relay);
+        let mut links: Vec<Link<Raw>> =
+            (0..4).map(|_| host.join_ends(Raw::narrow(&relay), Raw::narrow(&relay))).collect();
+        let message = wire::message(wire::BINARY, &vec![0; 8 << 20]);
+        for link in &mut links {
+            link.client.write_until_blocked(&message, Duration::from_millis(100));
+        }
+        relay.signal("TERM");
+        let exit = relay.exited(PATIENCE);
+        assert!(exit.success(), "{exit}");
+    });
+}
+
+#[test]
+fn a_relay_that_was_halted_drops_nobody_who_answered() {
+    every_cell(|cell| {
+        // Halted for longer than a ping may stay unanswered; the pongs lie in the kernel meanwhile.
+        let interval = Duration::from_millis(1500);
+        let setup = cell.setup().flag("--park-after", "100ms");
+        let relay = setup.flag("--ping-interval", format!("{}ms", interval.as_millis())).start();
+        let before = Before::of(&relay);
+        let mut host = Host::register(&relay);
+        let mut links: Vec<Link<Raw>> = (0..scaled(30, 300)).map(|_| host.join(&relay)).collect();
+        links.iter_mut().for_each(Link::check);
+        for round in 0..2_u8 {
+            // The peers answer while the relay stands still, each ping that came before.
+            let until = Instant::now() + interval + interval / 5;
+            while Instant::now() < until {
+                for link in &mut links {
+                    link.client.expect_silence(Duration::from_millis(1));
+                    link.host.expect_silence(Duration::from_millis(1));
+                }
+                host.control.expect_silence(Duration::from_millis(1));
+            }
+            relay.signal("STOP");
+            let halted = Instant::now();
+            while halted.elapsed() < 2 * interval {
+                for link in &mut links {
+                    link.client.expect_silence(Duration::from_millis(1));
+                    link.host.expect_silence(Duration::from_millis(1));
+                }
+                host.control.expect_silence(Duration::from_millis(1));
+            }
+            relay.signal("CONT");
+            links.iter_mut().for_each(|link| exchange(link, &[round; 5000]));
+            host.join::<Peer, Peer>(&relay).check();
+        }
+        let metrics = relay.metrics();
+        assert_eq!(metrics.sum_of("longsplice_closed_total", &[("reason", "ping_timeout")]), 0.0);
+        assert!(
+            metrics.sum("longsplice_halts_total") >= f64::from(2 * cell.shards),
+            "each shard stood still"
+        );
+        relay.logged(&["the shard stood still", "late_ms"]);
+        drop((links, host));
+        before.is_back(&relay);
+    });
+}
+
+#[test]
+fn what_was_sent_to_a_halted_relay_arrives() {
+    every_cell(|cell| {
+        let relay = cell.start();
+        let (_host, mut link) = Link::<Raw>::new(&relay);
+        let content: Vec<u8> = (0..50_000_u32).map(|n| n as u8).collect();
+        relay.signal("STOP");
+        for _ in 0..10 {
+            link.client.write(&wire::message(wire::BINARY, &content));
+        }
+        link.client.write(&wire::message(wire::CLOSE, &wire::close_payload(1000, b"")));
+        relay.signal("CONT");
+        for _ in 0..10 {
+            assert_eq!(link.host.hear(PATIENCE), Heard::Binary(content.clone()));
+        }
+        link.host.expect_closed(4003);
+    });
+}
