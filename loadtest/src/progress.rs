@@ -90,7 +90,11 @@ impl<W: Write> Progress<W> {
         parts.push(match self.phase {
             Phase::LinksComingUp => "links coming up".to_owned(),
             Phase::Measuring => {
-                format!("{:.0} of {}", tick.at_seconds.max(0.0), units::seconds(self.seconds))
+                let passed = tick.at_seconds.max(0.0);
+                match self.seconds < LONG_SECONDS {
+                    true => format!("{passed:.0} of {}", units::seconds(self.seconds)),
+                    false => format!("{} of {}", units::seconds(passed), units::seconds(self.seconds)),
+                }
             }
             Phase::Ending => "ending".to_owned(),
             Phase::Over => "over".to_owned(),
@@ -127,6 +131,8 @@ fn columns() -> usize {
     size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
+/// From here on, time is told in units of its own.
+const LONG_SECONDS: f64 = 120.0;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -164,6 +170,15 @@ mod tests {
         assert_eq!(told(How::Lines, &[tick()]), line);
         let bare = Tick { at_seconds: 1.0, links_up: 5, ..Tick::default() };
         assert_eq!(told(How::Lines, &[bare]), "pingpong | 1 of 10 s | 5 links\n");
+    }
+
+    #[test]
+    fn a_long_run_is_told_in_minutes() {
+        let mut progress = Progress::new(Vec::new(), How::Lines, "soak", 1800.0);
+        progress.phase(Phase::Measuring);
+        progress.tick(&Tick { at_seconds: 372.0, ..tick() });
+        let text = String::from_utf8(progress.out).expect("text");
+        assert!(text.starts_with("soak | 6 min 12 s of 30 min | "), "{text}");
     }
 
     #[test]

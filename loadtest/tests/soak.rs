@@ -42,9 +42,6 @@ fn a_soak_makes_mishaps_happen_and_finds_the_relay_well_and_at_rest() {
         assert!(mishaps.contains_key(kind), "no {kind} among {mishaps:?}");
     }
     assert!(mishaps.keys().filter(|kind| kind.starts_with("stranger: ")).count() > 10, "{mishaps:?}");
-    assert!(
-        mishaps.keys().any(|kind| kind.contains("control connection") || kind.contains("JSON of a host"))
-    );
     let watched = run["soak"]["watched"].as_array().expect("series");
     let mut is_growing = false;
     for watched in watched {

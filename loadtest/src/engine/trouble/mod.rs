@@ -1,160 +1,23 @@
 //! The worker's part in a soak: links pause, stream in bursts, meet [`Mishap`]s and begin anew; hosts fall away and
 //! come back. What the relay makes of it is checked: an end of a link that nobody struck must be told why it ends, in
 //! time.
-//!
-//! Everything that is to happen at a time is on one agenda. An entry names the session that it is for, and is passed
-//! over when that is gone.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
-    time::Duration,
-};
+mod agenda;
+mod hosts;
 
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use std::time::Duration;
+
 use rustix::{event::epoll::EventFlags, net::sockopt};
 
+pub use self::agenda::Trouble;
+use self::agenda::{Course, Event};
 use super::{
     link::{End, State},
-    mishap::{Mishap, STALL, between},
-    talk::{Part, Talk},
+    mishap::{Mishap, STALL},
     wire::{self, Refusal},
     worker::Worker,
 };
-use crate::{
-    dialect::Dialect,
-    scenario::{Pattern, Scenario},
-    soak::Hardship,
-};
-
-/// What a worker of a soak keeps beside what it keeps for any load.
-pub(super) struct Trouble {
-    hardship: Hardship,
-    random: ChaCha8Rng,
-    agenda: BinaryHeap<Reverse<Entry>>,
-    /// One for each link.
-    courses: Vec<Course>,
-    /// One for each host.
-    hosts: Vec<HostCourse>,
-    /// Ends that do not read.
-    unread: HashSet<u32>,
-    /// Which links' turn it is to stream.
-    slice: u64,
-}
-
-/// How a link fares.
-#[derive(Clone, Default)]
-struct Course {
-    /// The link's sessions are told apart by it.
-    session: u32,
-    /// What happens to it, or happened.
-    mishap: Option<Mishap>,
-    /// Payload could flow when it happened.
-    was_up: bool,
-    /// The next message has to wait.
-    is_pausing: bool,
-    /// What each end was told before it ended.
-    told: [Option<Refusal>; 2],
-}
-
-/// How a host fares.
-#[derive(Clone, Default)]
-struct HostCourse {
-    session: u32,
-    /// From the mishap until it is registered again.
-    is_down: bool,
-    /// It has sent what closes its control connection.
-    is_refused: bool,
-    /// When it was last down.
-    down_at: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    due: u64,
-    event: Event,
-    session: u32,
-}
-
-/// What is to happen, to the link, the end or the host of this number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    /// The link meets its mishap.
-    Strike(u32),
-    /// An end reads again.
-    Read(u32),
-    /// The link's pause is over.
-    Go(u32),
-    /// The link begins a new session.
-    Begin(u32),
-    /// The relay has had its time to close what was left of the link.
-    GiveUp(u32),
-    /// The host loses its control connection.
-    StrikeHost(u32),
-    /// The host registers again.
-    Register(u32),
-    /// The relay has had its time to answer the host.
-    GiveUpHost(u32),
-}
-
-impl Trouble {
-    /// For the links and hosts of one worker; `None` where the scenario is no soak.
-    pub(super) fn new(
-        scenario: &Scenario,
-        first_link: u32,
-        links: u32,
-        hosts: usize,
-    ) -> Option<Box<Trouble>> {
-        let hardship = scenario.hardship.clone()?;
-        Some(Box::new(Trouble {
-            hardship,
-            random: ChaCha8Rng::seed_from_u64(scenario.seed << 32 | u64::from(first_link)),
-            agenda: BinaryHeap::new(),
-            courses: vec![Course::default(); links as usize],
-            hosts: vec![HostCourse::default(); hosts],
-            unread: HashSet::new(),
-            slice: 0,
-        }))
-    }
-
-    fn plan(&mut self, due: u64, event: Event) {
-        let session = match event {
-            Event::Strike(link) | Event::Go(link) | Event::Begin(link) | Event::GiveUp(link) => {
-                self.courses[link as usize].session
-            }
-            Event::Read(token) => self.courses[token as usize / 2].session,
-            Event::StrikeHost(host) | Event::Register(host) | Event::GiveUpHost(host) => {
-                self.hosts[host as usize].session
-            }
-        };
-        self.agenda.push(Reverse(Entry { due, event, session }));
-    }
-
-    fn plan_within(&mut self, now: u64, span: (u64, u64), event: Event) {
-        let due = now + between(&mut self.random, span);
-        self.plan(due, event);
-    }
-
-    /// The next event that is due and not of a session that is gone.
-    fn take_due(&mut self, now: u64) -> Option<Event> {
-        while self.agenda.peek().is_some_and(|Reverse(entry)| entry.due <= now) {
-            let Reverse(Entry { event, session, .. }) = self.agenda.pop()?;
-            let current = match event {
-                Event::Strike(link) | Event::Go(link) | Event::Begin(link) | Event::GiveUp(link) => {
-                    self.courses[link as usize].session
-                }
-                Event::Read(token) => self.courses[token as usize / 2].session,
-                Event::StrikeHost(host) | Event::Register(host) | Event::GiveUpHost(host) => {
-                    self.hosts[host as usize].session
-                }
-            };
-            if session == current {
-                return Some(event);
-            }
-        }
-        None
-    }
-}
+use crate::{dialect::Dialect, scenario::Pattern};
 
 impl Worker {
     /// The traffic begins, and mishaps with it.
@@ -210,15 +73,14 @@ impl Worker {
 
     /// When the agenda has something to do next.
     pub(super) fn next_on_agenda(&self) -> Option<u64> {
-        let Reverse(entry) = self.trouble.as_ref()?.agenda.peek()?;
-        Some(entry.due)
+        self.trouble.as_ref()?.next_due()
     }
 
     /// The traffic is over: nothing happens to anyone any more, who did not read reads again, who had vanished is gone.
     pub(super) fn end_trouble(&mut self) {
         let patience = self.now + Worker::span(self.scenario.patience);
         let Some(trouble) = &mut self.trouble else { return };
-        trouble.agenda.clear();
+        trouble.clear_agenda();
         for token in std::mem::take(&mut trouble.unread) {
             match self.has_vanished(token) {
                 true => self.drop_end(token, true),
@@ -313,38 +175,6 @@ impl Worker {
         self.trouble.is_some() && self.trouble_of(link).mishap == Some(Mishap::NoDialBack)
     }
 
-    /// A host lost its control connection; whether that was to be.
-    pub(super) fn host_was_struck(&mut self, number: usize, refusal: &Refusal) -> bool {
-        let Some(course) = self.trouble.as_mut().map(|trouble| &mut trouble.hosts[number]) else {
-            return false;
-        };
-        if !course.is_down {
-            return false;
-        }
-        let is_asked_for = course.is_refused && matches!(refusal, Refusal::Closed(Some(BAD_REQUEST), _));
-        if !is_asked_for {
-            self.count_errors(&format!("host: {} after a mishap", refusal.kind()), 1);
-        }
-        self.drop_host(number, false);
-        true
-    }
-
-    /// A host is registered; perhaps again.
-    pub(super) fn host_is_registered(&mut self, number: usize) {
-        let Some(trouble) = &mut self.trouble else { return };
-        let course = &mut trouble.hosts[number];
-        if course.is_down {
-            *course = HostCourse {
-                session: course.session.wrapping_add(1),
-                down_at: self.now,
-                ..HostCourse::default()
-            };
-            if self.is_flowing {
-                self.plan_mishap_of_host(number as u32);
-            }
-        }
-    }
-
     /// Whether an end is the one that vanished.
     fn has_vanished(&self, token: u32) -> bool {
         let is_struck = self.links[token as usize / 2].state == State::Struck;
@@ -373,13 +203,6 @@ impl Worker {
         let (mishap, after) = Mishap::draw(&mut trouble.random, self.scenario.dialect());
         trouble.courses[link as usize].mishap = Some(mishap);
         trouble.plan(self.now + after, Event::Strike(link));
-    }
-
-    fn plan_mishap_of_host(&mut self, host: u32) {
-        let Some(trouble) = &mut self.trouble else { return };
-        if trouble.hardship.troubles(self.first_host + host) {
-            trouble.plan_within(self.now, BETWEEN_HOST_MISHAPS, Event::StrikeHost(host));
-        }
     }
 
     fn made_happen(&mut self, name: &str) {
@@ -502,68 +325,6 @@ impl Worker {
         }
     }
 
-    fn strike_host(&mut self, host: u32) {
-        let number = host as usize;
-        if !self.hosts[number].is_registered {
-            return self.plan_mishap_of_host(host);
-        }
-        let Some(trouble) = &mut self.trouble else { return };
-        let kind = between(&mut trouble.random, (0, 3));
-        let course = &mut trouble.hosts[number];
-        (course.is_down, course.down_at) = (true, self.now);
-        match kind {
-            0 => {
-                course.is_refused = true;
-                self.made_happen("bad JSON of a host");
-                let due = self.now + Worker::span(self.scenario.patience);
-                self.trouble.as_mut().expect("as above").plan(due, Event::GiveUpHost(host));
-                if let Some(talk) = &mut self.hosts[number].talk {
-                    talk.output.extend(wire::bad_json());
-                }
-                let token = self.ends.len() as u32 + host;
-                self.talk_ready(token, EventFlags::OUT);
-            }
-            1 => {
-                self.made_happen("control connection reset");
-                self.drop_host(number, true);
-            }
-            _ => {
-                self.made_happen("control connection ended without a close");
-                self.drop_host(number, false);
-            }
-        }
-    }
-
-    /// Closes a host's control connection; it registers again after a while.
-    fn drop_host(&mut self, number: usize, is_reset: bool) {
-        let host = &mut self.hosts[number];
-        if let Some(socket) = host.socket.take().filter(|_| is_reset) {
-            // As above.
-            let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
-        }
-        host.talk = None;
-        self.hosts_registered -= u32::from(std::mem::take(&mut host.is_registered));
-        let Some(trouble) = &mut self.trouble else { return };
-        trouble.hosts[number].is_refused = false;
-        trouble.hosts[number].session = trouble.hosts[number].session.wrapping_add(1);
-        if self.is_flowing {
-            trouble.plan_within(self.now, BETWEEN_SESSIONS, Event::Register(number as u32));
-        }
-    }
-
-    fn register_again(&mut self, host: u32) {
-        let token = self.ends.len() as u32 + host;
-        match self.dial(token) {
-            Ok(socket) => {
-                self.hosts[host as usize].socket = Some(socket);
-                self.hosts[host as usize].talk = Some(Box::new(Talk::new(Part::Control, &self.upgrade)));
-                let due = self.now + Worker::span(self.scenario.patience);
-                self.trouble.as_mut().expect("only soaks have mishaps").plan(due, Event::GiveUpHost(host));
-            }
-            Err(refusal) => self.lose_host(host as usize, &refusal),
-        }
-    }
-
     /// Whether a link that was coming up may end like this because its host was struck.
     fn is_excused(&self, link: u32, refusal: &Refusal) -> bool {
         let (Some(trouble), true) = (&self.trouble, !self.hosts.is_empty()) else { return false };
@@ -581,9 +342,7 @@ impl Worker {
 /// In nanoseconds, as all that follow.
 const BETWEEN_SESSIONS: (u64, u64) = (20_000_000, 1_000_000_000);
 const BETWEEN_MESSAGES: (u64, u64) = (10_000_000, 200_000_000);
-const BETWEEN_HOST_MISHAPS: (u64, u64) = (1_000_000_000, 40_000_000_000);
 /// Streams send for so long, one in so many at a time.
 const SLICE: u64 = 1_000_000_000;
 const SLICES: u64 = 8;
-const BAD_REQUEST: u16 = 4000;
 const PEER_GONE: u16 = 4003;
