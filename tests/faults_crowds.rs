@@ -152,7 +152,7 @@ fn readers_of_a_byte_now_and_then_and_of_nothing_cost_their_own_senders_and_nobo
         let mut host = Host::register(&relay);
         let mut never: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::narrow(&relay));
         let slow = relay.dial_narrow();
-        let mut trickle: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::over(slow, &relay));
+        let trickle: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::over(slow, &relay));
         let floods = [Flood::start(&never.client, 50_000), Flood::start(&trickle.client, 50_000)];
         let mut reader = trickle.host.writer();
         thread::scope(|scope| {
