@@ -5,7 +5,7 @@ mod support;
 use std::{thread, time::Duration};
 
 use support::{
-    Before, End, Heard, Host, Keys, Link, PATIENCE, Peer, Raw, Relay, Witness, bulk,
+    Before, Cell, End, Heard, Host, Keys, Link, PATIENCE, Peer, Raw, Relay, Setup, Witness, bulk,
     cable::{Cable, Weather},
     eventually, every_cell,
     faults::{exchange, scaled},
@@ -16,6 +16,12 @@ use support::{
 fn join_over(cable: &Cable, relay: &Relay, host: &mut Host) -> Link<Raw> {
     let (client, dial_back) = (cable.dial(relay.address), cable.dial(relay.address));
     host.join_ends(Raw::over(client, relay), Raw::over(dial_back, relay))
+}
+
+/// A relay that sends no pings: an end that writes in one thread and reads in another would answer them in the middle of a
+/// message.
+fn without_pings(cable: &Cable, cell: Cell) -> Setup {
+    cable.setup(cell).flag("--ping-interval", "10m")
 }
 
 /// Messages of many sizes each way, both ways at once, every byte of them checked.
@@ -50,7 +56,7 @@ fn exchange_much(link: &mut Link<Raw>, bytes: usize) {
 fn every_byte_arrives_over_a_cable_that_loses_delays_reorders_and_repeats() {
     every_cell(|cell| {
         let Some(cable) = Cable::lay(1500) else { return };
-        let relay = cable.setup(cell).start();
+        let relay = without_pings(&cable, cell).start();
         let before = Before::of(&relay);
         let witness = Witness::start(&relay);
         let mut host = Host::register(&relay);
@@ -80,7 +86,7 @@ fn every_byte_arrives_over_a_cable_that_loses_delays_reorders_and_repeats() {
 fn every_byte_arrives_where_one_side_takes_only_small_packets() {
     every_cell(|cell| {
         let Some(cable) = Cable::lay(600) else { return };
-        let relay = cable.setup(cell).start();
+        let relay = without_pings(&cable, cell).start();
         let mut host = Host::register(&relay);
         let mut link = join_over(&cable, &relay, &mut host);
         exchange_much(&mut link, 300_000);
@@ -92,7 +98,7 @@ fn every_byte_arrives_where_long_packets_vanish_and_nobody_is_told() {
     every_cell(|cell| {
         let Some(cable) = Cable::lay(1500) else { return };
         cable.probe_mtu();
-        let relay = cable.setup(cell).start();
+        let relay = without_pings(&cable, cell).start();
         let mut host = Host::register(&relay);
         let mut link = join_over(&cable, &relay, &mut host);
         cable.turn(Weather { longest: 1200, ..Weather::default() });
