@@ -135,8 +135,8 @@ pub fn http_head(data: &[u8]) {
     assert_eq!(http::parse(&data[..head.len]), Ok(Some(head)), "what follows does not matter");
 }
 
-/// Messages for links and devices, one a line: the line's first byte says from which of four connections, and whether as
-/// text.
+/// Messages for links and devices, one a line: the line's first byte says from which of four connections, and
+/// whether as text.
 pub fn messages(data: &[u8]) {
     let mut talk = Talk::of_links_and_devices();
     for line in data.split(|byte| *byte == b'\n') {
