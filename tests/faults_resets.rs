@@ -82,8 +82,7 @@ fn resets_in_every_role_before_anything_is_relayed() {
 fn resets_in_the_middle_of_a_relayed_stream() {
     every_cell(|cell| {
         let relay = cell.setup().flag("--splice-min", "64KiB").start();
-        // Pipes of those that are being closed at the same time, far fewer than the pool may hold.
-        let before = Before::of(&relay).and_pooled(24 * usize::from(cell.shards));
+        let before = Before::of(&relay);
         let witness = Witness::start(&relay);
         let mut host = Host::register(&relay);
         for n in 0..scaled(24, 300) {

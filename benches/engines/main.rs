@@ -68,11 +68,10 @@ fn run(plan: &Plan) -> Result<bool, String> {
         let first = rows.len();
         let subjects = subjects.iter().filter(|&&subject| workload.concerns(subject));
         rows.extend(subjects.map(|&subject| Row { workload, subject, readings: Vec::new() }));
-        for _ in 0..plan.rounds {
-            for row in &mut rows[first..] {
-                let failed = |error| format!("{}, {}: {error}", workload.name(), row.subject.title());
-                row.readings.push(workload.measure(row.subject, cores, &plan.sizes).map_err(failed)?);
-            }
+        for place in machine::turns(plan.rounds, rows.len() - first) {
+            let row = &mut rows[first + place];
+            let failed = |error| format!("{}, {}: {error}", workload.name(), row.subject.title());
+            row.readings.push(workload.measure(row.subject, cores, &plan.sizes).map_err(failed)?);
         }
     }
     if plan.is_smoke {

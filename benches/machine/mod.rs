@@ -12,6 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::server::Cores;
 
+/// The places of `count` rows in the order in which they are read: all of them in each round, each round beginning with
+/// another, because what is read first may find the machine in another state.
+pub fn turns(rounds: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round + turn) % count))
+}
+
 /// Prints what the numbers were measured on, and of what they are.
 pub fn print_header(cores: Cores) {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

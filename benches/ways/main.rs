@@ -75,14 +75,12 @@ fn run(plan: &Plan) -> Result<(), String> {
         }
         for &workload in experiment.workloads {
             let mut rows: Vec<Row> = experiment.ways.iter().map(Row::new).collect();
-            for _ in 0..plan.rounds {
-                for (place, row) in rows.iter_mut().enumerate() {
-                    let name = [number, place].map(|number| number.to_string());
-                    let reading = measure(&name, row.way, workload, cores, &plan.sizes);
-                    let failed =
-                        |error| format!("{}, {}: {error}", workload.title(&plan.sizes), row.way.title);
-                    row.readings.push(reading.map_err(failed)?);
-                }
+            for place in machine::turns(plan.rounds, rows.len()) {
+                let row = &mut rows[place];
+                let name = [number, place].map(|number| number.to_string());
+                let reading = measure(&name, row.way, workload, cores, &plan.sizes);
+                let failed = |error| format!("{}, {}: {error}", workload.title(&plan.sizes), row.way.title);
+                row.readings.push(reading.map_err(failed)?);
             }
             if !plan.is_smoke {
                 report::print_table(experiment, workload, &plan.sizes, &rows);

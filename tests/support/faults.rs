@@ -142,12 +142,6 @@ impl Before {
         Before { descriptors: relay.descriptors(), gauges: gauges(relay) }
     }
 
-    /// Lets the relay keep this many descriptors more: of pipes, which wait in a pool for the next large message.
-    pub fn and_pooled(mut self, descriptors: usize) -> Before {
-        self.descriptors += descriptors;
-        self
-    }
-
     /// Waits until everything is as it was; fails naming what is not.
     pub fn is_back(&self, relay: &Relay) {
         let deadline = Instant::now() + PATIENCE;

@@ -18,7 +18,8 @@ pub fn resident(pid: u32) -> u64 {
     kib * 1024
 }
 
-/// Open descriptors, summed over the descriptor tables of all threads.
+/// Open descriptors, summed over the descriptor tables of all threads. Pipes are left out: they wait in a bounded pool
+/// for the next large message.
 ///
 /// Threads may have tables of their own. Two threads share a table exactly if they list the same
 /// descriptors with the same targets: sockets and rings have numbers of their own, so private tables differ
@@ -41,6 +42,9 @@ fn count_descriptors(pid: u32) -> usize {
             .flatten()
             .filter_map(|entry| {
                 let target = fs::read_link(entry.path()).ok()?;
+                if target.to_string_lossy().starts_with("pipe:") {
+                    return None;
+                }
                 Some((
                     entry.file_name().to_string_lossy().into_owned(),
                     target.to_string_lossy().into_owned(),
