@@ -70,7 +70,7 @@ pub fn write_last_line(line: &str) {
     flush();
 }
 
-/// Waits until what was logged is written, at most [`FLUSH_LIMIT`]: for the end of the process.
+/// Waits until what was logged is written, at most `FLUSH_LIMIT`: for the end of the process.
 pub fn flush() {
     for sink in SINKS.get().into_iter().flat_map(Sinks::each) {
         sink.flush();
