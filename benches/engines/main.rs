@@ -177,7 +177,7 @@ fn command() -> Command {
         .arg(
             Arg::new("seconds")
                 .long("seconds")
-                .default_value("2")
+                .default_value("1.5")
                 .value_parser(value_parser!(f64))
                 .help("Measured span of each reading"),
         )
