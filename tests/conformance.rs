@@ -86,12 +86,12 @@ fn a_relayed_peer_understands_what_a_direct_one_would() {
         let relay = cell.start();
         each(cell, &direct, |direct| {
             let Link { client, host, .. } = Host::register(&relay).join::<Raw, Raw>(&relay);
-            let (sender, receiver) =
+            let (mut sender, mut receiver) =
                 if direct.sequence.seed.is_multiple_of(2) { (client, host) } else { (host, client) };
             let (back, there) = thread::scope(|scope| {
                 let receiver = receiver.writer();
-                let there = scope.spawn(move || listen(receiver, |_| true));
-                (converse(&sender, &direct.sequence), there.join().expect("it listens to the end"))
+                let there = scope.spawn(move || listen(receiver, |frame| frame.opcode == CLOSE));
+                (converse(&mut sender, &direct.sequence), there.join().expect("it listens to the end"))
             });
             direct.check_back(&ws, &back, &[]);
             direct.check_there(&ws, &there);
@@ -152,7 +152,7 @@ fn a_paired_device_gets_the_messages_that_a_server_would_have_understood() {
         let relay = cell.start();
         for &seed in &seeds {
             let Pair { id, source, target, .. } = Pair::<Raw>::new(&relay);
-            let (sender, mut receiver, from) =
+            let (mut sender, mut receiver, from) =
                 if seed.is_multiple_of(2) { (source, target, "source") } else { (target, source, "target") };
             let message = |random: &mut ChaCha8Rng| {
                 let len = sequence::length(random, usize::MAX);
@@ -162,7 +162,7 @@ fn a_paired_device_gets_the_messages_that_a_server_would_have_understood() {
             };
             let traffic = Traffic { message: &message, violations: &violations, may_be_gone: true };
             let direct = Direct::of(Sequence::of(seed, &traffic), Text::Checked, &ws);
-            let back = converse(&sender, &direct.sequence);
+            let back = converse(&mut sender, &direct.sequence);
             drop(sender);
             direct.check_back(&ws, &back, &[]);
             let mut heard = 0;
@@ -253,7 +253,7 @@ fn each_answers(
     every_cell(|cell| {
         let (relay, open) = start(cell);
         each(cell, &direct, |direct| {
-            let back = converse(&open(&relay), &direct.sequence);
+            let back = converse(&mut open(&relay), &direct.sequence);
             direct.check_back(&ws, &back, &vec![answer.clone(); direct.strict.messages.len()]);
         });
     });

@@ -115,7 +115,7 @@ fn a_link_that_takes_all_it_can_get_and_a_crowd_that_registers_leave_the_others_
         let before = Before::of(&relay);
         let witnesses: Vec<Witness> = (0..4).map(|_| Witness::start(&relay)).collect();
         let (_busy_host, mut busy) = Link::<Raw>::new(&relay);
-        let flood = Flood::start(&busy.client, 60_000);
+        let flood = Flood::start(&mut busy.client, 60_000);
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut messages = 0;
@@ -152,8 +152,8 @@ fn readers_of_a_byte_now_and_then_and_of_nothing_cost_their_own_senders_and_nobo
         let mut host = Host::register(&relay);
         let mut never: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::narrow(&relay));
         let slow = relay.dial_narrow();
-        let trickle: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::over(slow, &relay));
-        let floods = [Flood::start(&never.client, 50_000), Flood::start(&trickle.client, 50_000)];
+        let mut trickle: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::over(slow, &relay));
+        let floods = [Flood::start(&mut never.client, 50_000), Flood::start(&mut trickle.client, 50_000)];
         let mut reader = trickle.host.writer();
         thread::scope(|scope| {
             // Little by little, for longer than one who takes nothing may stay: never cut.

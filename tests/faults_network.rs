@@ -18,8 +18,8 @@ fn join_over(cable: &Cable, relay: &Relay, host: &mut Host) -> Link<Raw> {
     host.join_ends(Raw::over(client, relay), Raw::over(dial_back, relay))
 }
 
-/// A relay that sends no pings: an end that writes in one thread and reads in another would answer them in the
-/// middle of a message.
+/// A relay whose pings need no answer while a test runs: an end that writes in one thread and reads in another gives
+/// none.
 fn without_pings(cable: &Cable, cell: Cell) -> Setup {
     cable.setup(cell).flag("--ping-interval", "10m")
 }

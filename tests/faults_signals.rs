@@ -48,7 +48,7 @@ fn a_stop_under_load_closes_everyone_with_1001_and_exits_with_0() {
         let mut host = Host::register(&relay);
         let mut quiet: Link<Raw> = host.join(&relay);
         let mut busy: Vec<Link<Raw>> = (0..4).map(|_| host.join(&relay)).collect();
-        let floods: Vec<Flood> = busy.iter().map(|link| Flood::start(&link.client, 10_000)).collect();
+        let floods: Vec<Flood> = busy.iter_mut().map(|link| Flood::start(&mut link.client, 10_000)).collect();
         let begun = AtomicUsize::new(0);
         thread::scope(|scope| {
             let reading: Vec<_> = busy

@@ -172,7 +172,7 @@ fn a_peer_that_takes_nothing_is_cut_with_its_link() {
         let stalled = Raw::narrow(&relay);
         let mut link: Link<Raw> = host.join_ends(Raw::open(&relay), stalled);
         let started = Instant::now();
-        let flood = Flood::start(&link.client, 50_000);
+        let flood = Flood::start(&mut link.client, 50_000);
         // The end that still reads hears why.
         link.client.expect_closed_somehow(4006);
         assert_within("cut after", started.elapsed(), MS(1800)..=20 * SECOND);
@@ -192,8 +192,8 @@ fn a_peer_that_takes_little_is_not_cut() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_SLOW_PEER_SEC", 2).start();
         let mut host = Host::register(&relay);
-        let link: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::narrow(&relay));
-        let flood = Flood::start(&link.client, 50_000);
+        let mut link: Link<Raw> = host.join_ends(Raw::open(&relay), Raw::narrow(&relay));
+        let flood = Flood::start(&mut link.client, 50_000);
         let started = Instant::now();
         let mut slow = link.host.writer();
         let mut taken = 0;

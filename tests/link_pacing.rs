@@ -25,7 +25,7 @@ fn after_a_burst_of_two_seconds_a_link_moves_at_its_rate() {
         // The reference's default is 1 MiB/s.
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", "").start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
-        let _flood = Flood::start(&link.client, 20_000);
+        let _flood = Flood::start(&mut link.client, 20_000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
         let burst = meter.between(0.0, 0.5);
         assert_within("the burst", burst, 1.9 * MIB..=2.8 * MIB);
@@ -47,7 +47,7 @@ fn both_directions_are_charged_to_one_account() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 200_000).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
-        let _floods = [Flood::start(&link.client, 5000), Flood::start(&link.host, 5000)];
+        let _floods = [Flood::start(&mut link.client, 5000), Flood::start(&mut link.host, 5000)];
         let (at_host, at_client) = thread::scope(|scope| {
             let at_host = scope.spawn(|| Meter::watch(&mut link.host, Duration::from_secs(6)));
             let at_client = Meter::watch(&mut link.client, Duration::from_secs(6));
@@ -86,7 +86,7 @@ fn without_a_rate_a_link_moves_as_fast_as_it_can() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 0).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
-        let _flood = Flood::start(&link.client, 60_000);
+        let _flood = Flood::start(&mut link.client, 60_000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(2));
         // The default rate would have granted 4 MiB.
         assert_within("two seconds", meter.between(0.0, 2.0), 12.0 * MIB..=f64::MAX);
@@ -124,7 +124,7 @@ fn over_the_hourly_quota_a_link_trickles_and_its_host_is_told() {
         // The rest at once, and with it the two seconds' burst of the trickle; then a hundred bytes of
         // quota and twenty thousand of trickle a second.
         let started = Instant::now();
-        let flood = Flood::start(&link.client, 1000);
+        let flood = Flood::start(&mut link.client, 1000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
         assert_within("the burst", meter.between(0.0, 0.8), 175_000.0..=230_000.0);
         assert_within("five seconds after it", meter.between(1.5, 6.5), 85_000.0..=120_000.0);
@@ -181,8 +181,9 @@ fn a_paced_link_delays_no_other() {
     every_cell(|cell| {
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 100_000).start();
         let mut host = Host::register(&relay);
-        let links: Vec<Link<Raw>> = (0..6).map(|_| host.join(&relay)).collect();
-        let floods: Vec<Flood> = links.iter().map(|link| Flood::start(&link.client, 50_000)).collect();
+        let mut links: Vec<Link<Raw>> = (0..6).map(|_| host.join(&relay)).collect();
+        let floods: Vec<Flood> =
+            links.iter_mut().map(|link| Flood::start(&mut link.client, 50_000)).collect();
         thread::sleep(Duration::from_secs(1));
         let taken: u64 = floods.iter().map(Flood::written).sum();
         let mut quick: Link<Peer> = host.join(&relay);

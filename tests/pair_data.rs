@@ -128,7 +128,7 @@ fn any_fragmentation_in_any_segmentation_arrives_as_the_same_messages() {
         let mut random = bulk::seeded("segmentation");
         for round in 0..4 {
             let Pair { id, source, target, .. } = Pair::<Raw>::new(&relay);
-            let (sender, mut receiver, from) =
+            let (mut sender, mut receiver, from) =
                 if round % 2 == 0 { (source, target, "source") } else { (target, source, "target") };
             let sizes = [0, 1, 50, 125, 1000, 16_000, 65_536, 200_000, 900_000];
             let payloads: Vec<String> = (0..60)
@@ -197,7 +197,7 @@ fn many_small_payloads_arrive_in_order_both_ways_at_once() {
         const COUNT: usize = 10_000;
         let Pair { id, mut source, mut target, .. } = Pair::<Raw>::new(&relay);
         thread::scope(|scope| {
-            for end in [&source, &target] {
+            for end in [&mut source, &mut target] {
                 let mut writer = end.writer();
                 let id = &id;
                 scope.spawn(move || {
@@ -227,7 +227,7 @@ fn ten_megabytes_each_way_at_once_arrive_unchanged() {
         let mut payloads = || -> Vec<String> { (0..16).map(|_| payload(&mut random, 700_000)).collect() };
         let (up, down) = (payloads(), payloads());
         thread::scope(|scope| {
-            for (end, payloads) in [(&source, &up), (&target, &down)] {
+            for (end, payloads) in [(&mut source, &up), (&mut target, &down)] {
                 let (mut writer, id) = (end.writer(), &id);
                 scope.spawn(move || {
                     for payload in payloads {

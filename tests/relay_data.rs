@@ -59,7 +59,7 @@ fn many_small_messages_arrive_in_order_both_ways_at_once() {
         let Link { mut client, mut host, .. } = link;
         const COUNT: u32 = 30_000;
         thread::scope(|scope| {
-            for end in [&client, &host] {
+            for end in [&mut client, &mut host] {
                 let mut writer = end.writer();
                 scope.spawn(move || {
                     let frames: Vec<u8> =
@@ -92,7 +92,7 @@ fn any_fragmentation_in_any_segmentation_arrives_as_the_same_messages() {
         let mut random = bulk::seeded("segmentation");
         for round in 0..6 {
             let link: Link<Raw, Raw> = host.join(&relay);
-            let (sender, mut receiver) =
+            let (mut sender, mut receiver) =
                 if round % 2 == 0 { (link.client, link.host) } else { (link.host, link.client) };
             let script = Script::random(&mut random);
             let segments = cut(&mut random, &script.bytes);
@@ -186,7 +186,7 @@ fn large_frames_with_a_zero_mask_arrive_unchanged_whether_spliced_or_not() {
         for splice_min in ["0", "64KiB", "1MiB"] {
             let relay = cell.setup().flag("--splice-min", splice_min).start();
             let (_host, link) = Link::<Raw>::new(&relay);
-            let Link { client, mut host, .. } = link;
+            let Link { mut client, mut host, .. } = link;
             let mut random = bulk::seeded("zero masks");
             // Large ones among small ones and fragments, so that both paths follow each other.
             let sizes = [100, 16 * MIB, 5, 3 * MIB + 1, 70_000, 0, 2 * MIB, 1, 8 * MIB - 3, 1000];
@@ -276,7 +276,7 @@ fn bulk_streams_both_ways_at_once_arrive_whole() {
         const MESSAGES: u8 = 128;
         const LEN: usize = MIB / 2;
         thread::scope(|scope| {
-            for end in [&client, &host] {
+            for end in [&mut client, &mut host] {
                 let mut writer = end.writer();
                 scope.spawn(move || {
                     for n in 0..MESSAGES {

@@ -46,7 +46,7 @@ pub struct Flood {
 
 impl Flood {
     /// Starts flooding with messages of this size.
-    pub fn start(end: &Raw, message_len: usize) -> Flood {
+    pub fn start(end: &mut Raw, message_len: usize) -> Flood {
         let stream = end.writer();
         stream.set_write_timeout(None).expect("no timeout is always valid");
         let mut writer = end.writer();

@@ -96,7 +96,10 @@ impl Direct {
         let opaque = ws.judge(bytes, Role::Client, Text::Opaque);
         assert_eq!(opaque.messages, self.opaque.messages, "what was relayed: {self}");
         assert_eq!(opaque.end, End::Closed(Some(PEER_GONE)), "how the receiver ended: {self}");
-        assert_eq!((&opaque.pings, &opaque.pongs), (&Vec::new(), &Vec::new()), "control frames: {self}");
+        // The relay's own pings are empty, and come when they are due.
+        let forwarded: Vec<&String> =
+            opaque.pings.iter().filter(|ping| !ping.is_empty()).chain(&opaque.pongs).collect();
+        assert!(forwarded.is_empty(), "control frames {forwarded:?}: {self}");
         // Text that is none is found by who checks it, as if there were no relay.
         let close_reason =
             matches!(&self.sequence.ending, Ending::Violation(violation) if violation.code == 1007);

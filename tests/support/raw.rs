@@ -240,8 +240,10 @@ impl Raw {
         }
     }
 
-    /// A second handle to the stream, to write from another thread.
-    pub fn writer(&self) -> TcpStream {
+    /// A second handle to the stream, to write from another thread. Pings are not answered any more: the pong would
+    /// stand in the middle of what that thread writes.
+    pub fn writer(&mut self) -> TcpStream {
+        self.answers_pings = false;
         self.stream.try_clone().expect("a descriptor")
     }
 

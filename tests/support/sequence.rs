@@ -98,7 +98,7 @@ impl Sequence {
 }
 
 /// Sends a sequence; gives what the relay wrote to its sender until it hung up.
-pub fn converse(sender: &Raw, sequence: &Sequence) -> Vec<u8> {
+pub fn converse(sender: &mut Raw, sequence: &Sequence) -> Vec<u8> {
     let (reader, mut writer) = (sender.writer(), sender.writer());
     thread::scope(|scope| {
         let back = scope.spawn(move || {
