@@ -340,8 +340,9 @@ const SLOTS: u32 = 1 << SLOT_BITS;
 /// Later deadlines count as this one: 8900 years.
 const TICK_MAX: u64 = (1 << (LEVELS as u32 * SLOT_BITS)) - 1;
 const LEVELS: usize = 8;
-/// Timers moved to lower levels in one turn, about half a millisecond's work. A list of the third level holds
-/// what is due within four seconds: forty thousand pings of a shard with 300,000 connections.
+/// Timers moved to lower levels in one turn. A list of the third level holds what is due within four seconds: forty
+/// thousand pings of a shard with 300,000 connections. With this bound the longest turn of a million timers takes less
+/// than the longest of 50,000 links that wait for their rate (docs/BENCHMARKS.md, "Components").
 const MOVES_PER_TURN: usize = 8192;
 /// The lists of all levels, the list of what is due, and the one that is being moved down.
 const LISTS: usize = LEVELS * SLOTS as usize + 2;

@@ -73,8 +73,9 @@ const CELL: Cell = Cell { driver: "epoll", shards: 1 };
 /// Memory of the kernel for the relay's own sockets, as `ss` shows it: received and not read, sent and not taken.
 fn memory_that_links_hold_whose_receivers_stopped(sizes: &Sizes) {
     let relay = CELL.start();
-    let links: Vec<_> = (0..sizes.links).map(|_| Link::<Raw>::new(&relay)).collect();
-    let floods: Vec<Flood> = links.iter().map(|(_, link)| Flood::start(&link.client, 64 * 1024)).collect();
+    let mut links: Vec<_> = (0..sizes.links).map(|_| Link::<Raw>::new(&relay)).collect();
+    let floods: Vec<Flood> =
+        links.iter_mut().map(|(_, link)| Flood::start(&mut link.client, 64 * 1024)).collect();
     let links: Vec<_> = thread::scope(|scope| {
         let reading = links.into_iter().map(|(host, mut link)| {
             scope.spawn(move || {

@@ -26,6 +26,8 @@ pub struct Shape {
     pub pattern: Pattern,
     /// A message, or what is written at once.
     pub bytes: usize,
+    /// Writes of equal length that make a message.
+    pub writes: usize,
 }
 
 /// Who sends what when.
@@ -167,17 +169,19 @@ impl Load {
 
     /// A message, or as much as the kernel takes of what a stream writes at once.
     fn send(&mut self, place: usize) -> Result<(), String> {
-        let (end, bytes) = (&mut self.ends[place], self.shape.bytes);
-        let start = (end.sent % PERIOD as u64) as usize;
-        match end.stream.write(&self.template[start..start + bytes]) {
-            Ok(count) if count == bytes || self.shape.pattern == Pattern::Stream => {
-                end.sent += count as u64;
-                Ok(())
+        let (end, bytes) = (&mut self.ends[place], self.shape.bytes / self.shape.writes);
+        for _ in 0..self.shape.writes {
+            let start = (end.sent % PERIOD as u64) as usize;
+            match end.stream.write(&self.template[start..start + bytes]) {
+                Ok(count) if count == bytes || self.shape.pattern == Pattern::Stream => {
+                    end.sent += count as u64;
+                }
+                Ok(count) => return Err(format!("{count} bytes of {bytes} taken at once")),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.to_string()),
             }
-            Ok(count) => Err(format!("{count} bytes of {bytes} taken at once")),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.to_string()),
         }
+        Ok(())
     }
 }
 

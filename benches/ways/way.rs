@@ -56,6 +56,8 @@ pub struct Pump {
     pub batch: Batch,
     /// The ring.
     pub ring: Ring,
+    /// `TCP_NODELAY`: what is sent leaves at once, also while something before it is not acknowledged.
+    pub no_delay: bool,
 }
 
 /// Multishot receives.
@@ -162,6 +164,8 @@ pub enum Workload {
     Many,
     /// The same on a few, so that a turn finds one or two.
     Few,
+    /// The same on a few, each message in two writes.
+    Halves,
     /// Writes of 64 KiB one way.
     Stream,
     /// The server sends so many bytes at a time.
@@ -212,7 +216,7 @@ impl Workload {
     pub fn links(self, sizes: &Sizes) -> usize {
         match self {
             Workload::Many => sizes.many_links,
-            Workload::Few => sizes.few_links,
+            Workload::Few | Workload::Halves => sizes.few_links,
             Workload::Stream | Workload::Drain(_) => sizes.stream_links,
         }
     }
@@ -220,9 +224,10 @@ impl Workload {
     /// What they carry.
     pub fn shape(self) -> Shape {
         match self {
-            Workload::Many | Workload::Few => Shape { pattern: Pattern::PingPong, bytes: 128 },
-            Workload::Stream => Shape { pattern: Pattern::Stream, bytes: 64 * 1024 },
-            Workload::Drain(bytes) => Shape { pattern: Pattern::Drain, bytes: bytes as usize },
+            Workload::Many | Workload::Few => Shape { pattern: Pattern::PingPong, bytes: 128, writes: 1 },
+            Workload::Halves => Shape { pattern: Pattern::PingPong, bytes: 128, writes: 2 },
+            Workload::Stream => Shape { pattern: Pattern::Stream, bytes: 64 * 1024, writes: 1 },
+            Workload::Drain(bytes) => Shape { pattern: Pattern::Drain, bytes: bytes as usize, writes: 1 },
         }
     }
 
@@ -236,6 +241,9 @@ impl Workload {
         let links = self.links(sizes);
         match self {
             Workload::Many | Workload::Few => format!("us of CPU per 128 B message, {links} links ping-pong"),
+            Workload::Halves => {
+                format!("us of CPU per 128 B message in two writes, {links} links ping-pong")
+            }
             Workload::Stream => format!("ns of CPU per byte, {links} links stream 64 KiB"),
             Workload::Drain(bytes) => {
                 format!(
@@ -333,6 +341,12 @@ pub const EXPERIMENTS: &[Experiment] = &[
             pump("no flags", with_ring(Ring { task_run: TaskRun::AtOnce, ..RELAY.ring })),
         ],
     },
+    Experiment {
+        name: "delay",
+        title: "TCP_NODELAY",
+        workloads: &[Workload::Few, Workload::Halves],
+        ways: &[pump("set", RELAY), pump("not set", Pump { no_delay: false, ..RELAY })],
+    },
 ];
 
 /// What the relay's driver does.
@@ -344,6 +358,7 @@ const RELAY: Pump = Pump {
     ahead: Ahead::WhenShort,
     batch: Batch::One,
     ring: Ring { task_run: TaskRun::Deferred, no_sqarray: true, is_registered: false, fixed_files: false },
+    no_delay: true,
 };
 
 const INCREMENTAL: Pump =

@@ -27,13 +27,13 @@ pub fn run(how: &How, connections: usize, bytes: usize) -> io::Result<Infallible
     set_parent_process_death_signal(Some(Signal::KILL))?;
     match how {
         How::Driver(pool) => driver::run(*pool, connections),
-        How::Pump(pump) => pump::run(pump, accept(connections)?),
-        How::Sender { zero_copy } => sender::run(*zero_copy, bytes, &accept(connections)?),
+        How::Pump(pump) => pump::run(pump, accept(connections, pump.no_delay)?),
+        How::Sender { zero_copy } => sender::run(*zero_copy, bytes, &accept(connections, true)?),
     }
 }
 
 /// The connections, in the order in which they came.
-fn accept(connections: usize) -> io::Result<Vec<TcpStream>> {
+fn accept(connections: usize, no_delay: bool) -> io::Result<Vec<TcpStream>> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
     rustix::net::listen(&socket, 4096)?;
@@ -41,7 +41,7 @@ fn accept(connections: usize) -> io::Result<Vec<TcpStream>> {
     eprintln!("listen={}", listener.local_addr()?);
     let accepted = (0..connections).map(|_| {
         let (stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
+        stream.set_nodelay(no_delay)?;
         stream.set_nonblocking(true)?;
         Ok(stream)
     });
