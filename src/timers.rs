@@ -341,8 +341,8 @@ const SLOTS: u32 = 1 << SLOT_BITS;
 const TICK_MAX: u64 = (1 << (LEVELS as u32 * SLOT_BITS)) - 1;
 const LEVELS: usize = 8;
 /// Timers moved to lower levels in one turn. A list of the third level holds what is due within four seconds: forty
-/// thousand pings of a shard with 300,000 connections. With this bound the longest turn of a million timers takes less
-/// than the longest of 50,000 links that wait for their rate (docs/BENCHMARKS.md, "Components").
+/// thousand pings of a shard with 300,000 connections. With this bound the longest turn of a million timers takes about
+/// as long as the longest of 50,000 links that wait for their rate (docs/BENCHMARKS.md, "Components").
 const MOVES_PER_TURN: usize = 8192;
 /// The lists of all levels, the list of what is due, and the one that is being moved down.
 const LISTS: usize = LEVELS * SLOTS as usize + 2;

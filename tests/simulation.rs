@@ -1,6 +1,7 @@
 //! Seeded simulations of the whole relay: see `longsplice::sim`.
 //!
-//! `SIM_SEEDS=n` runs the first n seeds, `SIM_SEED=k` runs only that one and prints what happens.
+//! `SIM_SEEDS=n` runs the first n seeds, or n from `SIM_FIRST=k` on; `SIM_SEED=k` runs only that one and prints what
+//! happens.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,11 +20,12 @@ fn every_invariant_holds_under_every_seed() {
         return;
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut reports = Vec::new();
     let mut failed = Vec::new();
-    let take = || (next.fetch_add(1, Ordering::Relaxed)..seeds).next();
+    let take = || (next.fetch_add(1, Ordering::Relaxed)..first + seeds).next();
     std::thread::scope(|scope| {
         let worker = || std::iter::from_fn(take).map(|seed| (seed, run(seed))).collect::<Vec<_>>();
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
