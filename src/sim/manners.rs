@@ -94,9 +94,12 @@ impl Manners {
         }
     }
 
-    /// The same peers without any wish to leave or to be difficult.
+    /// The same peers without any wish to leave, to be difficult, or to take their time: what is left to say is said in
+    /// a tenth of the steps, which are most of a run.
     pub fn calm(&self) -> Manners {
         Manners {
+            backlog_bytes: self.backlog_bytes.max(CALM_BACKLOG_BYTES),
+            sip: 0,
             ping: 0,
             pause: 0,
             hang_up: 0,
@@ -111,6 +114,9 @@ impl Manners {
         }
     }
 }
+
+/// What a peer writes ahead at least, once it is calm.
+const CALM_BACKLOG_BYTES: usize = 16 * 1024;
 
 /// What a peer works with during one step.
 pub struct Scene<'a> {

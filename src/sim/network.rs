@@ -39,6 +39,8 @@ struct Place {
 pub struct Network {
     /// What goes wrong from now on.
     pub faults: Faults,
+    /// Nothing does, and windows are as wide as the terrain has them.
+    is_calm: bool,
     /// What the run is made on.
     pub terrain: Terrain,
     /// The dice of the network and of the drivers.
@@ -59,6 +61,7 @@ impl Network {
         let place = || Place { listening: true, ..Place::default() };
         Rc::new(RefCell::new(Network {
             faults,
+            is_calm: false,
             terrain,
             dice,
             trace: false,
@@ -78,9 +81,11 @@ impl Network {
     /// No more faults, and those under way are over.
     pub fn calm_down(&mut self) {
         self.faults = Faults::calm();
+        self.is_calm = true;
         for stream in &mut self.streams {
             stream.to_relay.shut_until = Time(0);
             stream.to_peer.shut_until = Time(0);
+            stream.window = stream.window.max(self.terrain.window);
         }
     }
 
@@ -160,7 +165,11 @@ impl Network {
             peer,
             to_relay: Flow::default(),
             to_peer: Flow::default(),
-            window: self.dice.size(self.terrain.window).max(64),
+            window: if self.is_calm {
+                self.terrain.window
+            } else {
+                self.dice.size(self.terrain.window).max(64)
+            },
             relay_ends: 1,
             peer_open: true,
             reset: false,

@@ -121,6 +121,10 @@ pub struct Run {
     queue_bytes_max: usize,
     /// Longest step, microseconds.
     step_us: usize,
+    /// Steps are long while little happens: it is calm, and there are so many peers that one of them is always pinged.
+    hurries: bool,
+    /// Clients that did something in the last step.
+    busy_clients: usize,
     strict: bool,
     paced: bool,
     /// Ends of links that were idle to their end.
@@ -151,6 +155,8 @@ impl Run {
         let plan = settings::Plan::draw(&mut dice).with_workspaces(&mut dice).with_a_crowd(&mut dice);
         if plan.is_crowd {
             manners = manners.of_a_crowd();
+            // The operators' view of a crowd is long, and has to be taken in time.
+            terrain.window = terrain.window.max(4096);
         }
         let promptness = Promptness::draw(&mut dice);
         if trace {
@@ -207,6 +213,8 @@ impl Run {
             addresses,
             truth: Truth::default(),
             step_us: dice.size(10_000),
+            hurries: false,
+            busy_clients: 0,
             dice,
             manners,
             idle: plan.idle,
@@ -240,7 +248,10 @@ impl Run {
     /// One step: time passes, shards turn, peers act, everything is checked. Returns whether anything moved.
     fn step(&mut self) -> bool {
         self.steps += 1;
-        let span = Duration::from_micros(self.dice.size(self.step_us) as u64);
+        let span = Duration::from_micros(match self.hurries && self.busy_clients < FEW {
+            true => self.dice.between(0, HURRIED_STEP_US),
+            false => self.dice.size(self.step_us),
+        } as u64);
         self.network.borrow_mut().advance(span);
         self.with_peers(|peers, scene| {
             peers.hosts.iter_mut().for_each(|host| host.notice(scene));
@@ -248,15 +259,18 @@ impl Run {
             false
         });
         let mut moved = self.turn_shards();
+        let mut busy_clients = 0;
         moved |= self.with_peers(|peers, scene| {
             let mut moved = false;
             peers.hosts.iter_mut().for_each(|host| moved |= host.step(scene));
-            peers.clients.iter_mut().for_each(|client| moved |= client.step(scene));
+            peers.clients.iter_mut().for_each(|client| busy_clients += usize::from(client.step(scene)));
+            moved |= busy_clients > 0;
             peers.strangers.iter_mut().for_each(|stranger| moved |= stranger.step(scene));
             peers.couples.iter_mut().for_each(|couple| moved |= couple.step(scene));
             peers.crews.iter_mut().for_each(|crew| moved |= crew.step(scene));
             moved
         });
+        self.busy_clients = busy_clients;
         moved |= self.answer_questions();
         self.check();
         if !moved {
@@ -353,6 +367,7 @@ impl Run {
     fn calm_down(&mut self) {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
+        self.hurries = self.clients.len() > CROWD;
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
@@ -537,6 +552,10 @@ const SET_ASIDE_AT_ONCE: usize = 128 * 1024;
 const REAPED_WITHIN: Duration = Duration::from_secs(10);
 /// More clients than a run has that is no crowd's.
 const CROWD: usize = 100;
+/// Longest step of a run that hurries, microseconds.
+const HURRIED_STEP_US: usize = 100_000;
+/// Clients that are pinged in one such step; more have something to do with each other.
+const FEW: usize = 4;
 /// Steps in which whatever is waited for has to come about, however short they are.
 const STEPS_MAX: u64 = 1_000_000;
 

@@ -222,7 +222,11 @@ impl Device {
             return;
         }
         let is_content = self.introduced.is_some_and(|since| since.said >= CONTENT);
-        let rest = if is_content { bond.ttl / 3 } else { Duration::from_millis(scene.dice.size(200) as u64) };
+        let rest = if is_content || bond.calm && self.introduced.is_none() {
+            bond.ttl / 3
+        } else {
+            Duration::from_millis(scene.dice.size(200) as u64)
+        };
         self.next_at = scene.at() + rest;
         if is_content && !bond.calm && scene.dice.chance(300_000) {
             // Says nothing for so long that the session ends.
