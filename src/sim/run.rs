@@ -367,7 +367,9 @@ impl Run {
     fn calm_down(&mut self) {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
-        self.hurries = self.clients.len() > CROWD;
+        // With few buffers whoever asks waits for many turns, and is not to wait for long.
+        let many_buffers = self.network.borrow().terrain.buffers > FEW;
+        self.hurries = self.clients.len() > CROWD && many_buffers;
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
