@@ -368,8 +368,7 @@ impl Run {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
         // With few buffers whoever asks waits for many turns, and is not to wait for long.
-        let many_buffers = self.network.borrow().terrain.buffers > FEW;
-        self.hurries = self.clients.len() > CROWD && many_buffers;
+        self.hurries = self.clients.len() > CROWD && self.network.borrow().terrain.buffers >= MANY_BUFFERS;
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
@@ -556,6 +555,8 @@ const REAPED_WITHIN: Duration = Duration::from_secs(10);
 const CROWD: usize = 100;
 /// Longest step of a run that hurries, microseconds.
 const HURRIED_STEP_US: usize = 100_000;
+/// Receive buffers of a shard with which hundreds are read within a second of such steps.
+const MANY_BUFFERS: usize = 16;
 /// Clients that are pinged in one such step; more have something to do with each other.
 const FEW: usize = 4;
 /// Steps in which whatever is waited for has to come about, however short they are.
