@@ -84,11 +84,13 @@ fn relay(
     }
     to.write_all(&head)?;
     let mut behind: Option<Vec<u8>> = None;
+    let mut begun = None;
     loop {
-        let (mut frame, payload_at) = read_frame(from)?;
+        let (frame, payload_at) = read_frame(from)?;
+        let Some((mut frame, payload_at)) = joined(&mut begun, frame, payload_at) else { continue };
         // Of text, what a paired device sent.
         let is_data = match frame[0] & 0x0f {
-            0 | 2 => true,
+            2 => true,
             1 => frame.windows(7).any(|part| part == b"\"from\":"),
             _ => false,
         };
@@ -134,6 +136,31 @@ fn relay(
         }
         to.write_all(&frame)?;
     }
+}
+
+/// A message in one frame, once its last has come: what is a lie about a message is nonsense about a part of it, and the
+/// relay cuts a message where a read of it ends.
+fn joined(begun: &mut Option<Vec<u8>>, frame: Vec<u8>, payload_at: usize) -> Option<(Vec<u8>, usize)> {
+    let (is_last, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
+    if opcode >= 8 || begun.is_none() && is_last {
+        return Some((frame, payload_at));
+    }
+    // The first byte of the first, and all payload.
+    let message = begun.get_or_insert_with(|| vec![0x80 | opcode]);
+    message.extend(&frame[payload_at..]);
+    if !is_last {
+        return None;
+    }
+    let message = begun.take()?;
+    let length = u16::try_from(message.len() - 1).expect("a message of at most 64 KiB");
+    let mut whole = vec![message[0]];
+    match u8::try_from(length) {
+        Ok(short @ ..126) => whole.push(short),
+        _ => whole.extend([&[126][..], &length.to_be_bytes()].concat()),
+    }
+    let payload_at = whole.len();
+    whole.extend(&message[1..]);
+    Some((whole, payload_at))
 }
 
 /// A whole frame of at most 64 KiB, and where its payload begins.
