@@ -94,8 +94,8 @@ impl Manners {
         }
     }
 
-    /// The same peers without any wish to leave, to be difficult, or to take their time: to say in small portions what is
-    /// left to say was most of a run.
+    /// The same peers without any wish to leave, to be difficult, or to take their time: to say in small portions what
+    /// is left to say was most of a run.
     pub fn calm(&self) -> Manners {
         Manners {
             backlog_bytes: self.backlog_bytes.max(CALM_BACKLOG_BYTES),

@@ -138,8 +138,8 @@ fn relay(
     }
 }
 
-/// A message in one frame, once its last has come: what is a lie about a message is nonsense about a part of it, and the
-/// relay cuts a message where a read of it ends.
+/// A message in one frame, once its last has come: what is a lie about a message is nonsense about a part of it, and
+/// the relay cuts a message where a read of it ends.
 fn joined(begun: &mut Option<Vec<u8>>, frame: Vec<u8>, payload_at: usize) -> Option<(Vec<u8>, usize)> {
     let (is_last, opcode) = (frame[0] & 0x80 != 0, frame[0] & 0x0f);
     if opcode >= 8 || begun.is_none() && is_last {
