@@ -249,6 +249,52 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_is_woken_once_a_slice_is_paid_for_and_not_for_less() {
+        let mut budget = Budget::new(&RATES, Time(0));
+        assert_eq!(budget.allow(&RATES, Time(0), 3_000_000), Ok(2_097_152));
+        budget.charge(&RATES, 2_097_152);
+        let half = Time(50_000);
+        for now in [Time(0), half] {
+            assert_eq!(budget.allow(&RATES, now, 1_000_000), Err(Time(100_000)), "a tenth of a second's bytes");
+            assert_eq!(budget.allow(&RATES, now, 65_536), Err(Time(62_500)), "all that is wanted");
+        }
+        assert_eq!(budget.allow(&RATES, half, 50_000), Ok(50_000));
+        assert_eq!(budget.allow(&RATES, Time(100_000), 1_000_000), Ok(104_857));
+    }
+
+    #[test]
+    fn who_waits_for_the_quota_waits_for_what_it_and_the_floor_pay_together() {
+        let rates = Rates { rate_bps: 0, hourly_bytes: 36_000, trickle_bps: 1000 };
+        let mut budget = Budget::new(&rates, Time(0));
+        assert_eq!(budget.allow(&rates, Time(0), 100_000), Ok(38_000), "the allowance and two seconds of the floor");
+        budget.charge(&rates, 38_000);
+        // 10 B/s and 1000 B/s.
+        assert_eq!(budget.allow(&rates, Time(0), 50), Err(Time(49_505)));
+        assert_eq!(budget.allow(&rates, Time(0), 1000), Err(Time(100_000)));
+        assert_eq!(budget.allow(&rates, Time(60_000), 1000), Err(Time(100_000)));
+    }
+
+    #[test]
+    fn of_two_limits_the_one_that_pays_later_counts() {
+        let slow_quota = Rates { rate_bps: 10_000, hourly_bytes: 3_600, trickle_bps: 1000 };
+        let mut budget = Budget::new(&slow_quota, Time(0));
+        budget.charge(&slow_quota, 20_000);
+        assert_eq!(budget.allow(&slow_quota, Time(0), 100), Err(Time(99_901)));
+        let slow_rate = Rates { rate_bps: 500, hourly_bytes: 3_600, trickle_bps: 1000 };
+        let mut budget = Budget::new(&slow_rate, Time(0));
+        budget.charge(&slow_rate, 20_000);
+        assert_eq!(budget.allow(&slow_rate, Time(0), 50), Err(Time(100_000)));
+    }
+
+    #[test]
+    fn unlimited_is_what_neither_limit_holds() {
+        assert!(Rates::default().is_unlimited());
+        assert!(Rates { trickle_bps: 5, ..Rates::default() }.is_unlimited(), "the floor limits nothing");
+        assert!(!Rates { rate_bps: 1, ..Rates::default() }.is_unlimited());
+        assert!(!Rates { hourly_bytes: 1, ..Rates::default() }.is_unlimited());
+    }
+
+    #[test]
     fn a_rate_of_one_byte_a_second_still_moves() {
         let rates = Rates { rate_bps: 1, hourly_bytes: 0, trickle_bps: 1 };
         let sent = run(&rates, 5);

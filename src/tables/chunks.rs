@@ -89,6 +89,7 @@ mod tests {
         assert!(chunks.is_empty() && chunks.get(0).is_none());
         chunks.push(0);
         let first: *const usize = &raw const chunks[0];
+        assert!(!chunks.is_empty());
         *chunks.reach(3 * CHUNK_ENTRIES, || 7) += 1;
         assert_eq!((chunks.len(), chunks.chunks.len()), (3 * CHUNK_ENTRIES + 1, 4));
         assert_eq!((chunks[0], chunks[CHUNK_ENTRIES], chunks[3 * CHUNK_ENTRIES]), (0, 7, 8));

@@ -154,6 +154,7 @@ mod tests {
             assert_eq!((key.index % 2, table.get(key)), (1, Some(&number)));
         }
         assert_eq!((table.len(), table.places()), (3 * CHUNK_ENTRIES, 3 * CHUNK_ENTRIES));
+        assert!(!table.is_empty());
         table.insert(0);
         assert_eq!(table.places(), 4 * CHUNK_ENTRIES);
     }

@@ -85,18 +85,22 @@ fn a_turn_moves_a_bounded_number_of_timers_and_loses_none() {
     // All in one list of the third level, due together behind its start.
     let ids: Vec<TimerId> =
         (0..TIMERS).map(|number| wheel.arm(ms(4096 + 100), Alarm::Shard(number as u32))).collect();
-    let cancelled = [0, MOVES_PER_TURN, TIMERS - 1];
-    for turn in 0..3 {
+    // Moved, first in line, amid the rest or last of it: whichever list they are in.
+    let cancelled = [[0, MOVES_PER_TURN, TIMERS - 9], [9, 2 * MOVES_PER_TURN + 1, TIMERS - 1], [10, 11, 12]];
+    for (turn, cancelled) in cancelled.iter().enumerate() {
         assert_eq!(wheel.next_deadline(), Some(ms(4096)), "turn {turn}");
         assert_eq!(wheel.pop(ms(4096)), None);
         assert_eq!(wheel.heads[FALLING as usize] == NONE, turn == 2, "turn {turn}");
-        // Moved, first in line, and amid the rest: whichever list they are in.
-        wheel.cancel(ids[cancelled[turn]]);
+        if turn < 2 {
+            assert_eq!(wheel.heads[FALLING as usize], ids[cancelled[1]].index, "turn {turn}");
+        }
+        cancelled.iter().for_each(|number| wheel.cancel(ids[*number]));
         wheel.arm(ms(4096 + 100), Alarm::Shard(u32::MAX));
     }
-    assert_eq!(wheel.len(), TIMERS);
+    assert_eq!(wheel.len(), TIMERS - 3 * 3 + 3);
+    assert!(!wheel.is_empty());
     let (fired, turns) = run(&mut wheel);
-    let expected = (0..TIMERS).filter(|number| !cancelled.contains(number)).map(|number| number as u32);
+    let expected = (0..TIMERS).filter(|number| !cancelled.as_flattened().contains(number)).map(|number| number as u32);
     let mut alarms: Vec<u32> = Vec::new();
     for (at, alarm) in fired {
         assert_eq!(at, ms(4096 + 100));

@@ -325,6 +325,10 @@ impl Net {
         serde_json::from_str(&stats_json(parts, &[], self.now, Time(0))).expect("stats are JSON")
     }
 
+    pub(super) fn is_empty(&self, shard: u16) -> bool {
+        self.shards[usize::from(shard)].link.is_empty()
+    }
+
     pub(super) fn timers_armed(&self) -> usize {
         self.shards.iter().map(|shard| shard.timers.len()).sum()
     }
@@ -339,6 +343,7 @@ impl Net {
             assert!(link.seats.is_empty(), "seats left: {:?}", link.seats);
             assert!(link.registry.is_empty(), "registrations left: {:?}", link.registry);
             assert!(link.links.is_empty(), "links left: {:?}", link.links);
+            assert!(link.is_empty());
             let Gauges { addresses, introduced, pending, relaying, .. } = link.gauges();
             assert_eq!([addresses, introduced, pending, relaying], [0; 4]);
             assert_eq!(shard.timers.len(), 0, "timers left");

@@ -177,6 +177,9 @@ impl Net {
 
     /// Once everyone has left and every session is over, nothing may be kept.
     pub(super) fn assert_nothing_left(&mut self) {
+        for shard in &self.shards {
+            assert!(shard.slots.iter().all(Option::is_none) || !shard.pair.is_empty(), "who is here is noticed");
+        }
         for number in 0..self.sockets.len() {
             self.close(Sock(number));
         }

@@ -199,19 +199,22 @@ impl Net {
         self.now = Now { at, unix_ms: start + at.0 / 1000 };
     }
 
-    /// Once everyone has left and all time is over, nothing may be kept.
-    pub(super) fn assert_nothing_left(&mut self) {
+    pub(super) fn close_all(&mut self) {
         let mut conns: Vec<_> = self.sockets.keys().copied().collect();
         conns.sort_unstable();
-        for conn in &conns {
-            self.close(*conn);
-        }
+        conns.into_iter().for_each(|conn| self.close(conn));
+    }
+
+    /// Once everyone has left and all time is over, nothing may be kept.
+    pub(super) fn assert_nothing_left(&mut self) {
+        self.close_all();
+        let conns = self.sockets.len();
         self.advance(Duration::from_secs(3600));
         assert!(self.workspace.is_empty() && self.timers.is_empty());
-        assert_eq!(self.places.0.borrow().len(), conns.len(), "each gave its place back once");
+        assert_eq!(self.places.0.borrow().len(), conns, "each gave its place back once");
         let opened = self.count(Metric::WsConnectionsOpened);
         assert_eq!(opened, self.count(Metric::WsConnectionsClosed));
-        assert_eq!(opened + self.count(Metric::WsConnectionsRejected), conns.len() as u64);
+        assert_eq!(opened + self.count(Metric::WsConnectionsRejected), conns as u64);
         let gauges = self.workspace.gauges(self.now.at).expect("there was something");
         assert_eq!((gauges.connections, gauges.workspaces), (0, 0));
     }

@@ -44,6 +44,8 @@ fn records_are_listed_in_the_order_in_which_they_were_made() {
     assert_eq!(names, ["w1".into(), "w9".into()] as [Box<str>; 2]);
     assert_eq!(net.workspace.state()[0].client_ids, Some(vec!["c1".into(), "c2".into()]));
     net.close(again);
+    net.close_all();
+    assert!(!net.workspace.is_empty(), "records outlive their connections");
     net.assert_nothing_left();
 }
 
