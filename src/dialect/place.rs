@@ -66,4 +66,12 @@ mod tests {
         assert!(seen.iter().all(|count| (800..1200).contains(count)), "{seen:?}");
         assert!((5700..6300).contains(&elsewhere), "{elsewhere}");
     }
+
+    #[test]
+    fn a_peer_that_chooses_keys_cannot_know_where_a_table_puts_them() {
+        let hash = |key| place(1, key).table_hasher().hash_one("w1");
+        assert_eq!(hash(1), hash(1));
+        assert_ne!(hash(1), hash(2));
+        assert_ne!(hash(1), TableHasher(SipHasher13::new()).hash_one("w1"));
+    }
 }

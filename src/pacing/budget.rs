@@ -255,7 +255,11 @@ mod tests {
         budget.charge(&RATES, 2_097_152);
         let half = Time(50_000);
         for now in [Time(0), half] {
-            assert_eq!(budget.allow(&RATES, now, 1_000_000), Err(Time(100_000)), "a tenth of a second's bytes");
+            assert_eq!(
+                budget.allow(&RATES, now, 1_000_000),
+                Err(Time(100_000)),
+                "a tenth of a second's bytes"
+            );
             assert_eq!(budget.allow(&RATES, now, 65_536), Err(Time(62_500)), "all that is wanted");
         }
         assert_eq!(budget.allow(&RATES, half, 50_000), Ok(50_000));
@@ -266,7 +270,11 @@ mod tests {
     fn who_waits_for_the_quota_waits_for_what_it_and_the_floor_pay_together() {
         let rates = Rates { rate_bps: 0, hourly_bytes: 36_000, trickle_bps: 1000 };
         let mut budget = Budget::new(&rates, Time(0));
-        assert_eq!(budget.allow(&rates, Time(0), 100_000), Ok(38_000), "the allowance and two seconds of the floor");
+        assert_eq!(
+            budget.allow(&rates, Time(0), 100_000),
+            Ok(38_000),
+            "the allowance and two seconds of the floor"
+        );
         budget.charge(&rates, 38_000);
         // 10 B/s and 1000 B/s.
         assert_eq!(budget.allow(&rates, Time(0), 50), Err(Time(49_505)));

@@ -155,6 +155,10 @@ mod tests {
         }
         assert_eq!((table.len(), table.places()), (3 * CHUNK_ENTRIES, 3 * CHUNK_ENTRIES));
         assert!(!table.is_empty());
+        assert!(
+            table.iter().all(|(key, number)| table.get(key) == Some(number)),
+            "each is listed by its name"
+        );
         table.insert(0);
         assert_eq!(table.places(), 4 * CHUNK_ENTRIES);
     }

@@ -100,7 +100,8 @@ fn a_turn_moves_a_bounded_number_of_timers_and_loses_none() {
     assert_eq!(wheel.len(), TIMERS - 3 * 3 + 3);
     assert!(!wheel.is_empty());
     let (fired, turns) = run(&mut wheel);
-    let expected = (0..TIMERS).filter(|number| !cancelled.as_flattened().contains(number)).map(|number| number as u32);
+    let expected =
+        (0..TIMERS).filter(|number| !cancelled.as_flattened().contains(number)).map(|number| number as u32);
     let mut alarms: Vec<u32> = Vec::new();
     for (at, alarm) in fired {
         assert_eq!(at, ms(4096 + 100));

@@ -245,6 +245,11 @@ mod tests {
         assert_eq!(read(&lone(129), Unknown::Refused), None);
         let claims = read(&lone(128), Unknown::Refused).expect("as long as it may be");
         assert_eq!(claims.client_id.as_deref(), Some("\u{fffd}".repeat(128).as_str()));
+        // The last characters before the surrogates begin with the same byte.
+        let hangul = "\u{d55c}\u{d7ff}";
+        let claims = read(&format!(r#"{{"clientId":"{hangul}\udfff{hangul}"}}"#), Unknown::Refused);
+        let client_id = claims.expect("letters").client_id;
+        assert_eq!(client_id.as_deref(), Some(format!("{hangul}\u{fffd}{hangul}").as_str()));
     }
 
     #[test]

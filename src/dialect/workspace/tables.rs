@@ -91,3 +91,60 @@ fn short(key: &[u8]) -> Cow<'_, [u8]> {
 
 /// Longer keys are kept as digests. Those of real peers have about thirty bytes.
 const KEY_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::place::Place;
+
+    const LIFETIME: Duration = Duration::from_secs(10);
+
+    fn owners(entries_max: usize) -> Owners {
+        let place = Place { shard: 0, shards: 1, relay: 0, hash_key: [7; 16] };
+        Owners::new(entries_max, LIFETIME, place.table_hasher())
+    }
+
+    fn conn(index: u32) -> ConnId {
+        ConnId { index, generation: 0 }
+    }
+
+    #[test]
+    fn a_full_table_loses_what_is_over_before_what_came_first() {
+        let mut owners = owners(2);
+        owners.insert(b"first", conn(1), Time(0));
+        owners.insert(b"second", conn(2), Time(0));
+        let end = Time(0) + LIFETIME;
+        assert_eq!(owners.refresh(b"first", end), Some(conn(1)));
+        let later = end + Duration::from_micros(1);
+        owners.insert(b"third", conn(3), later);
+        assert_eq!(owners.refresh(b"first", later), Some(conn(1)));
+        assert_eq!(owners.take(b"second", later), None);
+        // Now both live on, and the older one goes.
+        owners.insert(b"fourth", conn(4), later);
+        assert_eq!(owners.take(b"first", later), None);
+        assert_eq!(
+            (owners.take(b"third", later), owners.take(b"fourth", later)),
+            (Some(conn(3)), Some(conn(4)))
+        );
+    }
+
+    #[test]
+    fn what_is_over_its_time_takes_no_memory_once_it_is_pruned() {
+        let mut owners = owners(9);
+        owners.insert(b"a", conn(1), Time(0));
+        owners.insert(b"b", conn(2), Time(1));
+        owners.prune(Time(1) + LIFETIME);
+        assert_eq!(owners.entries.len(), 1);
+        assert_eq!(owners.take(b"b", Time(1) + LIFETIME), Some(conn(2)));
+    }
+
+    #[test]
+    fn a_key_takes_a_bounded_place_and_long_ones_are_told_apart() {
+        let (longest, longer) = ([b'k'; KEY_BYTES_MAX], [b'k'; KEY_BYTES_MAX + 1]);
+        assert!(matches!(short(&longest), Cow::Borrowed(key) if key == longest));
+        assert_eq!(short(&longer).len(), 33);
+        let mut other = longer;
+        other[KEY_BYTES_MAX] = b'x';
+        assert_ne!(short(&longer), short(&other));
+    }
+}

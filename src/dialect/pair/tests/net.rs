@@ -88,6 +88,10 @@ impl Net {
         Net { now, policy, moves: 0, shards: (0..shards).map(shard).collect(), sockets: Vec::new() }
     }
 
+    pub(super) fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
     /// A new connection, on the next shard in turn.
     pub(super) fn open(&mut self) -> Sock {
         self.open_from("192.0.2.1", None)
@@ -178,7 +182,10 @@ impl Net {
     /// Once everyone has left and every session is over, nothing may be kept.
     pub(super) fn assert_nothing_left(&mut self) {
         for shard in &self.shards {
-            assert!(shard.slots.iter().all(Option::is_none) || !shard.pair.is_empty(), "who is here is noticed");
+            assert!(
+                shard.slots.iter().all(Option::is_none) || !shard.pair.is_empty(),
+                "who is here is noticed"
+            );
         }
         for number in 0..self.sockets.len() {
             self.close(Sock(number));

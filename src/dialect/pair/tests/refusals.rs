@@ -1,8 +1,13 @@
 //! Every error of the contract, and what comes of it.
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 use serde_json::{Value, json};
 
-use super::net::{Net, TTL, config, device, message, on_one_and_four_shards};
+use super::{
+    super::{Error, SessionId},
+    net::{Net, RELAY, TTL, config, device, message, on_one_and_four_shards},
+};
 use crate::{
     admission::{AllowList, PlaceBounds, SharedPolicy},
     dialect::pair::PairConfig,
@@ -112,7 +117,11 @@ fn a_session_that_is_not_ours_cannot_be_joined() {
         let (_, session) = net.source("a");
         // Other relays, shards that are none, and ids that are none at all.
         let other_relay = format!("{}AAAA", &session[..18]);
-        for id in ["", "x", &"A".repeat(22), &"_".repeat(21), &other_relay, &session[1..]] {
+        let mut random = ChaCha12Rng::seed_from_u64(1);
+        let mut id = |relay, shard| SessionId::make(&mut random, relay, shard).to_string();
+        let (no_shard, neither) = (id(RELAY, net.shards()), id(RELAY + 1, net.shards()));
+        let lists = [&"A".repeat(22), &"_".repeat(21), &other_relay, &no_shard, &neither, &id(RELAY + 1, 0)];
+        for id in ["", "x", &session[1..]].into_iter().chain(lists.map(String::as_str)) {
             for kind in ["pair-target", "pair-source"] {
                 let said = message(kind, &device("b"), Some(id)).to_string();
                 let want = ("session_join_failed".into(), Some(Reason::SessionJoinFailed));
@@ -120,6 +129,47 @@ fn a_session_that_is_not_ours_cannot_be_joined() {
             }
         }
     });
+}
+
+#[test]
+fn what_introduces_a_device_has_eight_kibibytes_together() {
+    let mut net = Net::new(1, config());
+    let fields = ["deviceId", "deviceName", "capability", "ephemeralPubKey"];
+    let bytes = |device: &Value| fields.iter().map(|field| device[*field].to_string().len()).sum::<usize>();
+    for field in fields {
+        let mut device = device("a");
+        let left = 8 * 1024 - bytes(&device);
+        match &mut device[field] {
+            Value::Object(members) => {
+                members.insert("x".repeat(left - r#""":1,"#.len()), 1.into()).map_or((), drop)
+            }
+            text => *text = (text.as_str().expect("a string").to_owned() + &"x".repeat(left)).into(),
+        }
+        assert_eq!(bytes(&device), 8 * 1024, "{field}");
+        let sock = net.open();
+        net.say(sock, &message("pair-source", &device, None));
+        assert_eq!(net.heard(sock)[0]["type"], "session-created", "{field}");
+        device["deviceName"] = (device["deviceName"].as_str().expect("a string").to_owned() + "y").into();
+        let want = ("malformed_message".into(), Some(Reason::MalformedMessage));
+        let said = message("pair-source", &device, None).to_string();
+        assert_eq!(refused(&mut net, said.as_bytes()), want, "{field}");
+    }
+    net.assert_nothing_left();
+}
+
+#[test]
+fn errors_are_counted_and_each_says_something_else() {
+    let mut net = Net::new(1, config());
+    for said in ["{", "{", "{}"] {
+        refused(&mut net, said.as_bytes());
+    }
+    let count = |wanted| {
+        net.sum(|counters| counters.errors().find(|(error, _)| *error == wanted).map_or(0, |it| it.1))
+    };
+    assert_eq!(
+        (count(Error::MalformedJson), count(Error::MalformedMessage), count(Error::RateLimited)),
+        (2, 1, 0)
+    );
 }
 
 #[test]

@@ -409,7 +409,12 @@ fn bytes_that_are_no_text_are_replaced_and_may_become_too_many() {
     net.say_bytes(client, &junk(b"a\xff\xe2\x82z"));
     assert_eq!(net.heard(daemon), [said.replace("sealed", "a\u{fffd}\u{fffd}z")]);
     assert_eq!(net.count(Metric::BytesClientToDaemon), said.len() as u64 - 6 + 8);
-    net.say_bytes(client, &junk(&[0xff; 100]));
+    // One that grows to the limit passes, one byte more does not.
+    let room = 300 - (said.len() - "sealed".len());
+    let fitting = [vec![0xff; room / 3], vec![b'z'; room % 3]].concat();
+    net.say_bytes(client, &junk(&fitting));
+    assert_eq!(net.heard(daemon).iter().map(String::len).collect::<Vec<_>>(), [300]);
+    net.say_bytes(client, &junk(&[&fitting[..], b"z"].concat()));
     assert_eq!(net.closed(client), Some(Reason::FrameTooLarge));
     net.say_bytes(daemon, &[0xff; 101]);
     assert_eq!(net.closed(daemon), Some(Reason::FrameTooLarge));

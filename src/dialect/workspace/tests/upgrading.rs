@@ -125,6 +125,9 @@ fn a_flawed_handshake_is_told_what_is_wrong() {
         ("Upgrade: websocket", "Upgrade: h2c", Flaw::Upgrade),
         ("Upgrade: websocket", "Upgrade: websocket, h2c", Flaw::Upgrade),
         ("ZQ==", "ZQ=", Flaw::Key),
+        ("ZQ==", "Z-==", Flaw::Key),
+        ("ZQ==", "Z*==", Flaw::Key),
+        ("ZQ==", "ZQQ==", Flaw::Key),
         ("Sec-WebSocket-Key", "X", Flaw::Key),
         ("Version: 13", "Version: 12", Flaw::Version),
         ("Sec-WebSocket-Version", "X", Flaw::Version),
@@ -133,6 +136,8 @@ fn a_flawed_handshake_is_told_what_is_wrong() {
         assert_eq!(read(&head), Err(Refusal::Handshake(flaw)), "{to}");
     }
     let usual = head(&format!("/ws?{QUERY}"), BEARER);
+    assert!(read(&usual.replace("ub25jZQ==", "+/5jZQ==")).is_err());
+    assert!(read(&usual.replace("ub25jZQ==", "ub+/jZQ==")).is_ok());
     assert!(read(&usual.replace("websocket", "WebSocket").replace("Version: 13", "Version: 8")).is_ok());
     assert_eq!(
         Refusal::Handshake(Flaw::Version).response(),
