@@ -11,6 +11,8 @@ use longsplice::{
     systemd::{self, Manager},
 };
 
+// A sanitizer sees only what its own allocator gives out (docs/TESTING.md).
+#[cfg(not(system_allocator))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

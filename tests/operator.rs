@@ -244,6 +244,10 @@ fn metrics_list_what_was_counted() {
         let all = String::from_utf8(look(&relay, "/metrics").body).expect("the format is UTF-8");
         assert!(all.starts_with("# TYPE relay_admin_unauthorized_total"), "{all}");
         assert!(all.contains("rendezvous_active_sessions 0\n"), "{all}");
+        // What is not to be counted for everyone is not counted for the operator either.
+        let relay = operated(cell).env("METRICS_ENABLED", 0).start();
+        let metrics = String::from_utf8(look(&relay, "/metrics").body).expect("the format is UTF-8");
+        assert!(!metrics.contains("rendezvous_"), "{metrics}");
     });
 }
 
@@ -259,6 +263,8 @@ fn a_link_that_is_kicked_ends_at_both_ends_and_no_other_does() {
             assert_eq!(end.expect_closed(1001), "disconnected by the operator");
         }
         other.check();
+        relay.logged(&["ended by the operator", r#"what="link""#, "closed=2"]);
+        relay.logged(&["relayed link closes", &format!("link=\"{}\"", &link.id[..8]), r#"reason="kicked""#]);
         assert_eq!(kick(relay.address, &json!({"linkId": link.id})).json(), json!({"ok": true, "closed": 0}));
         // One that is not joined yet is known by what /v1/stats shows of it.
         let (mut client, id) = host.introduce::<Peer>(&relay);
@@ -281,6 +287,7 @@ fn a_pairing_session_that_is_kicked_is_over() {
             assert_eq!(end.expect_closed(1001), "disconnected by the operator");
         }
         other.check();
+        relay.logged(&["ended by the operator", r#"what="session""#, "closed=2"]);
         assert_eq!(relay.get("/health").json()["activeSessions"], 1);
     });
 }
@@ -309,6 +316,7 @@ fn a_workspace_that_is_kicked_loses_everyone_and_no_other_does() {
             assert_eq!(peer.expect_closed(1001), "disconnected by the operator");
         }
         passes(&mut its_client, &say::init("r1"), &mut other);
+        relay.logged(&["ended by the operator", r#"what="workspace""#, "closed="]);
         // Who may still connect may come back.
         let mut daemon = Caller::daemon("w1", TARGET).call(&relay);
         until_daemon(&relay, "w1", true);

@@ -63,6 +63,7 @@ mod tests {
         let (ip, neighbour): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         assert!(table.add(ip, 2) && table.add(ip, 2) && !table.add(ip, 2));
         assert!(table.add(neighbour, 2));
+        assert_eq!((table.len(), table.is_empty()), (2, false));
         table.remove(ip);
         assert!(table.add(ip, 2));
         for ip in [ip, ip, neighbour] {

@@ -60,7 +60,7 @@ impl IpTable {
         IpTable::with_bound(per_minute, IP_TABLE_ENTRIES_MAX)
     }
 
-    fn with_bound(per_minute: u32, entries_max: usize) -> IpTable {
+    pub(super) fn with_bound(per_minute: u32, entries_max: usize) -> IpTable {
         IpTable { per_minute, entries_max, windows: HashMap::new(), order: VecDeque::new(), evicted: 0 }
     }
 

@@ -229,6 +229,14 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_none_grants_none() {
+        let gate = gate(WorkspaceGateSettings { upgrades_per_minute: 0, ..Default::default() });
+        assert!(
+            [0, 0, 59, 60].into_iter().all(|at| gate.charge("a", after(at)) == Err(Refusal::RateLimited))
+        );
+    }
+
+    #[test]
     fn above_the_bound_the_least_recently_asked_for_is_forgotten() {
         let settings =
             WorkspaceGateSettings { upgrades_per_minute: 1, upgrade_keys_max: 2, ..Default::default() };

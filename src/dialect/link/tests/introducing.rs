@@ -32,6 +32,7 @@ fn a_resolve_that_finds_tells_the_client_a_link_and_the_host_that_it_arrived() {
             [json!({"type": "arrived", "linkId": link, "address": identity.address})]
         );
         assert!(net.is_settled(client));
+        assert!(!net.is_empty(net.shard_of(client))[2]);
         assert_eq!(link.as_str().map(str::len), Some(36));
     });
 }

@@ -325,8 +325,10 @@ impl Net {
         serde_json::from_str(&stats_json(parts, &[], self.now, Time(0))).expect("stats are JSON")
     }
 
-    pub(super) fn is_empty(&self, shard: u16) -> bool {
-        self.shards[usize::from(shard)].link.is_empty()
+    /// Of a shard: nobody is there, nothing is registered, no link is kept, and nothing at all.
+    pub(super) fn is_empty(&self, shard: u16) -> [bool; 4] {
+        let link = &self.shards[usize::from(shard)].link;
+        [link.seats.is_empty(), link.registry.is_empty(), link.links.is_empty(), link.is_empty()]
     }
 
     pub(super) fn timers_armed(&self) -> usize {

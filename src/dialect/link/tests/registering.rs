@@ -25,7 +25,7 @@ fn a_valid_register_is_answered_registered_and_fixes_the_role() {
         let host = registered(net, &identity);
         assert!(net.is_settled(host));
         assert_eq!(net.gauges().iter().map(|gauges| gauges.addresses).sum::<u64>(), 1);
-        assert!(!net.is_empty(net.shard_of(host)));
+        assert_eq!(net.is_empty(net.shard_of(host)), [false, false, true, false]);
         net.close_all();
         net.assert_nothing_left();
     });

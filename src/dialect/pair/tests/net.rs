@@ -187,6 +187,7 @@ impl Net {
                 "who is here is noticed"
             );
         }
+        assert_eq!(self.sum(|counters| counters.sessions), self.policy.sessions() as u64);
         for number in 0..self.sockets.len() {
             self.close(Sock(number));
         }

@@ -1,8 +1,21 @@
 //! `relay` messages.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::net::{on_one_and_four_shards, relay};
+use super::net::{config, on_one_and_four_shards, relay};
+use crate::{dialect::pair::PairConfig, limits::DIRECTION_BYTES_HIGH};
+
+#[test]
+fn a_queue_has_room_for_both_sorts_of_messages_and_the_one_that_goes_over() {
+    let high = DIRECTION_BYTES_HIGH;
+    for longest in [1, high, 1 << 20] {
+        let config = PairConfig { message_bytes_max: longest, ..config() };
+        let manners = config.manners(Duration::from_secs(30), Duration::from_secs(30));
+        assert_eq!(manners.queue_bytes_max, high + high + longest);
+    }
+}
 
 #[test]
 fn payloads_go_to_the_other_end_unchanged() {

@@ -4,6 +4,7 @@ mod arriving;
 mod frames;
 mod limits;
 mod net;
+mod notes;
 mod random;
 mod routing;
 mod state;

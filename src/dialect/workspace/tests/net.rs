@@ -171,9 +171,13 @@ impl Net {
 
     /// The connection ends, for a reason that is not the dialect's.
     pub(super) fn close(&mut self, conn: ConnId) {
+        self.close_for(conn, Reason::PeerClosed);
+    }
+
+    pub(super) fn close_for(&mut self, conn: ConnId, reason: Reason) {
         let socket = self.sockets.get_mut(&conn).expect("it was opened");
         if !std::mem::replace(&mut socket.gone, true) {
-            self.event(Event::Closed { conn, reason: Reason::PeerClosed }, None);
+            self.event(Event::Closed { conn, reason }, None);
         }
     }
 
@@ -257,7 +261,10 @@ impl Net {
                 self.open_socket(conn);
                 self.asked.push((conn, ask));
             }
-            Action::Note(note) => self.notes.push(*note),
+            Action::Note(note) => {
+                super::notes::check(&note);
+                self.notes.push(*note);
+            }
             other => panic!("the workspace dialect never asks for {other:?}"),
         }
     }

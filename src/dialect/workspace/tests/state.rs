@@ -6,6 +6,7 @@ use super::{
     super::{Gauges, Scope, ScopeState},
     net::{Net, Who},
 };
+use crate::reason::Reason;
 
 #[test]
 fn records_are_listed_in_the_order_in_which_they_were_made() {
@@ -46,6 +47,31 @@ fn records_are_listed_in_the_order_in_which_they_were_made() {
     net.close(again);
     net.close_all();
     assert!(!net.workspace.is_empty(), "records outlive their connections");
+    net.assert_nothing_left();
+}
+
+#[test]
+fn what_breaks_the_protocol_is_told_of_daemons_and_clients() {
+    let mut net = Net::new();
+    for (reason, error) in [
+        (Reason::ProtocolError, Some("invalid WebSocket frame")),
+        (Reason::BadUtf8, Some("invalid UTF-8 in a text message")),
+        (Reason::MessageTooBig, Some("message over the limit")),
+        (Reason::PeerClosed, None),
+    ] {
+        for (who, event, is_told) in [
+            (Who::daemon(), "daemon_ws_error", true),
+            (Who::client(Scope::Runtime, "c1"), "client_ws_error", true),
+            (Who::worker("e1"), "", false),
+        ] {
+            let conn = net.join(who);
+            net.notes.clear();
+            net.close_for(conn, reason);
+            let told = net.notes.drain(..).find(|note| note.details.error.is_some());
+            let told = told.map(|note| (note.event, note.details.error.expect("it has one")));
+            assert_eq!(told, error.filter(|_| is_told).map(|error| (event, error.into())));
+        }
+    }
     net.assert_nothing_left();
 }
 
