@@ -37,8 +37,8 @@ fn without_descriptors_connections_wait_and_are_served_when_there_are_some() {
         assert_eq!(failures(), 0.0);
 
         limit_descriptors(&relay, FEW);
-        // The kernel takes them into the queue; nobody is told anything.
-        let mut late: Vec<Http> = (0..scaled(20, 200)).map(|_| Http::over(relay.dial())).collect();
+        // The kernel takes them into the queue, which has room for 128; nobody is told anything.
+        let mut late: Vec<Http> = (0..scaled(20, 100)).map(|_| Http::over(relay.dial())).collect();
         for http in &mut late {
             http.write(upgrade_head(&relay).as_bytes());
         }

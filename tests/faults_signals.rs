@@ -108,7 +108,7 @@ fn a_stop_with_readers_that_stopped_ends_in_time() {
 fn a_relay_that_was_halted_drops_nobody_who_answered() {
     every_cell(|cell| {
         // Halted for longer than a ping may stay unanswered; the pongs lie in the kernel meanwhile.
-        let interval = Duration::from_millis(1500);
+        let interval = Duration::from_millis(scaled(1500, 6000) as u64);
         let setup = cell.setup().flag("--park-after", "100ms");
         let relay = setup.flag("--ping-interval", format!("{}ms", interval.as_millis())).start();
         let before = Before::of(&relay);

@@ -179,6 +179,8 @@ impl Setup {
             .args(self.listen.iter().flat_map(|address| ["--listen", address]))
             .args(&self.arguments)
             .env_clear()
+            // Where a build that measures coverage leaves what it saw.
+            .envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())

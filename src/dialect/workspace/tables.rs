@@ -73,6 +73,12 @@ impl Owners {
         self.entries.retain(|_, entry| now.since(entry.at) <= lifetime);
     }
 
+    /// How many entries there are, those that are over among them.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn is_alive(&self, entry: &Entry, now: Time) -> bool {
         now.since(entry.at) <= self.lifetime
     }
@@ -134,7 +140,7 @@ mod tests {
         owners.insert(b"a", conn(1), Time(0));
         owners.insert(b"b", conn(2), Time(1));
         owners.prune(Time(1) + LIFETIME);
-        assert_eq!(owners.entries.len(), 1);
+        assert_eq!(owners.len(), 1);
         assert_eq!(owners.take(b"b", Time(1) + LIFETIME), Some(conn(2)));
     }
 

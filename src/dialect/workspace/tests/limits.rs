@@ -177,6 +177,17 @@ fn daemons_and_workers_draw_on_one_bucket_also_with_what_is_invalid() {
 }
 
 #[test]
+fn what_a_workspace_used_up_is_kept_until_it_says_nothing_any_more() {
+    let mut net = Net::new();
+    let (daemon, client) = (net.join(Who::daemon()), net.join(Who::client(RUNTIME, "c1")));
+    net.say(client, &envelope("s1"));
+    net.close(client);
+    net.close(daemon);
+    assert!(!net.workspace.limiters.is_empty());
+    net.assert_nothing_left();
+}
+
+#[test]
 fn a_limited_message_changes_nothing() {
     let mut net = Net::with(|config| config.kex.per_minute = 1);
     let daemon = net.join(Who::daemon());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{Gauges, Scope, ScopeState},
-    net::{Net, Who},
+    net::{Net, T, W, Who, init},
 };
 use crate::reason::Reason;
 
@@ -72,6 +72,20 @@ fn what_breaks_the_protocol_is_told_of_daemons_and_clients() {
             assert_eq!(told, error.filter(|_| is_told).map(|error| (event, error.into())));
         }
     }
+    net.assert_nothing_left();
+}
+
+#[test]
+fn what_is_over_is_forgotten_also_while_its_record_lives_on() {
+    let mut net = Net::new();
+    let (daemon, client) = (net.join(Who::daemon()), net.join(Who::client(Scope::Runtime, "c1")));
+    net.pass(client, &init("r1"), daemon);
+    let waiting =
+        |net: &Net| net.workspace.scopes.find(W, Some(T)).expect("it has members").key_exchanges.len();
+    assert_eq!(waiting(&net), 1);
+    net.advance(Duration::from_secs(300));
+    assert_eq!(waiting(&net), 0);
+    assert_eq!((net.closed(daemon), net.closed(client)), (None, None));
     net.assert_nothing_left();
 }
 
