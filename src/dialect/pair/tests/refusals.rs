@@ -160,9 +160,12 @@ fn what_introduces_a_device_has_eight_kibibytes_together() {
 #[test]
 fn errors_are_counted_and_each_says_something_else() {
     let mut net = Net::new(1, config());
-    for said in ["{", "{", "{}"] {
-        refused(&mut net, said.as_bytes());
-    }
+    let [first, again, other] = ["{", "{", "{}"].map(|said| {
+        let sock = net.open();
+        net.say_bytes(sock, said.as_bytes());
+        net.heard(sock)[0]["message"].clone()
+    });
+    assert!(first == again && first != other && other.is_string(), "{first} {other}");
     let count = |wanted| {
         net.sum(|counters| counters.errors().find(|(error, _)| *error == wanted).map_or(0, |it| it.1))
     };

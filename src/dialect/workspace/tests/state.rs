@@ -13,6 +13,7 @@ fn records_are_listed_in_the_order_in_which_they_were_made() {
     let mut net = Net::with(|config| config.state_names_clients = true);
     let made_at = net.now.at;
     let first = net.join(Who::daemon().workspace("w9"));
+    assert!(!net.workspace.seats.is_empty());
     net.join(Who::worker("e1").workspace("w5"));
     net.advance(Duration::from_secs(2));
     let later = net.now;
