@@ -356,6 +356,9 @@ pub trait Driver {
     /// How many bytes the connection's peer has acknowledged (`tcpi_bytes_acked`), if the kernel tells.
     fn acked_bytes(&mut self, conn: ConnId) -> Option<u64>;
 
+    /// Whether bytes that the connection's peer has sent lie in the kernel and no receive has taken them yet.
+    fn has_unread(&mut self, conn: ConnId) -> bool;
+
     /// Ends our sending side (FIN) once everything queued is sent.
     fn shut_down(&mut self, conn: ConnId);
 

@@ -132,6 +132,13 @@ pub(super) fn reset_on_close(socket: BorrowedFd<'_>) {
     let _ = SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
 }
 
+/// Whether there is something to receive.
+pub(super) fn has_unread(socket: BorrowedFd<'_>) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let peeked = SockRef::from(&socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    peeked.is_ok_and(|bytes| bytes > 0)
+}
+
 /// `tcpi_bytes_acked`, where the kernel's `tcp_info` reaches that far (Linux 4.1).
 pub(super) fn bytes_acked(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut info = [0u8; BYTES_ACKED_OFFSET + size_of::<u64>()];

@@ -99,6 +99,11 @@ impl<D: Driver> Shard<D> {
 
     /// Why the peer of a connection that is to be pinged is taken for gone, if it is.
     fn is_gone(&mut self, id: ConnId) -> Option<Reason> {
+        // Its pong may be among what it sent and we, being behind with reading, have not looked at.
+        self.is_silent(id).filter(|_| !self.driver.has_unread(id))
+    }
+
+    fn is_silent(&mut self, id: ConnId) -> Option<Reason> {
         let conn = self.conns.get(id)?;
         let manners = self.shared.settings.manners(conn.kind);
         let Liveness::Within { pong, idle } = manners.liveness else {

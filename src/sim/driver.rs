@@ -245,6 +245,11 @@ impl Driver for SimDriver {
         Some(self.network.borrow().acked(stream))
     }
 
+    fn has_unread(&mut self, conn: ConnId) -> bool {
+        let Some(stream) = self.get(conn).map(|of| of.stream) else { return false };
+        matches!(self.network.borrow().readable(stream), Found::Bytes(_))
+    }
+
     fn shut_down(&mut self, conn: ConnId) {
         let Some(of) = self.get(conn) else { return };
         if of.shut_down == ShutDown::No {

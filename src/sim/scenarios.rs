@@ -37,10 +37,18 @@ struct End {
 impl OneLink {
     /// A link that relays at `rates`; a frame with a zero mask leaves by a pipe.
     fn relaying(rates: Rates) -> OneLink {
+        OneLink::on(
+            Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW },
+            rates,
+        )
+    }
+
+    fn on(terrain: Terrain, rates: Rates) -> OneLink {
         let mut dice = Dice::new(1);
-        let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW };
         let plan = Plan::of_a_scenario(rates, FRAME_BYTES / 2);
         let network = Network::new(1, terrain, Faults::calm(), dice.fork());
+        // Every window is as the terrain has it.
+        network.borrow_mut().calm_down();
         let relay = Arc::new(plan.shared(network.borrow().now().at));
         let driver = SimDriver::new(network.clone(), 0);
         let mut shard = Shard::new(driver, 0, relay, plan.dialects(0), dice.generator());
@@ -144,6 +152,26 @@ fn a_source_whose_frame_waits_for_pacing_in_front_of_a_pipe_is_not_judged_by_its
 #[test]
 fn a_source_whose_frame_waits_for_its_destination_in_front_of_a_pipe_is_not_judged_by_its_pongs() {
     pipe_slowly(Rates::default(), 10_000);
+}
+
+#[test]
+fn a_source_whose_pong_lies_behind_what_the_relay_has_not_read_is_not_dropped() {
+    let terrain = Terrain { eager: false, buffers: 1, buffer_bytes: 80, pipes: 0, window: WINDOW };
+    let mut link = OneLink::on(terrain, Rates::default());
+    // All of it fits the window, and a buffer a step takes some ping intervals for it.
+    let messages = WINDOW / 8;
+    for _ in 0..messages {
+        link.client.wire.send_frame(BINARY, true, &[7], &mut link.dice);
+    }
+    for _ in 0..10 * messages {
+        link.network.borrow_mut().advance(Duration::from_millis(300));
+        link.step(usize::MAX);
+        assert_eq!((&link.client.closed, &link.host.closed), (&None, &None), "nobody is dropped");
+        if link.host.payload_bytes == messages {
+            return;
+        }
+    }
+    panic!("of {messages} bytes {} arrived", link.host.payload_bytes);
 }
 
 /// Takes some ping intervals at the speed of the scenarios.

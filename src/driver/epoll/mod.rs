@@ -262,6 +262,11 @@ impl Driver for EpollDriver {
         socket::bytes_acked(self.slots.get(conn)?.socket.as_fd())
     }
 
+    fn has_unread(&mut self, conn: ConnId) -> bool {
+        self.counters.syscalls += 1;
+        self.slots.get(conn).is_some_and(|state| socket::has_unread(state.socket.as_fd()))
+    }
+
     fn shut_down(&mut self, conn: ConnId) {
         if let Some(state) = self.slots.get_mut(conn) {
             state.finishing = true;

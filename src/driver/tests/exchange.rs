@@ -29,6 +29,7 @@ on_both!(
     sending_to_a_reset_peer_fails_once,
     splicing_is_byte_exact,
     acknowledged_bytes_are_counted,
+    what_was_not_received_yet_is_seen,
     a_deadline_ends_the_wait,
     nothing_is_told_of_what_was_closed_meanwhile,
     both_ends_over_is_not_broken_and_does_not_spin,
@@ -481,6 +482,20 @@ fn acknowledged_bytes_are_counted<D: Real>() {
     while driver.acked_bytes(conn).unwrap() - before != 1000 {
         assert!(start.elapsed().as_secs() < 5, "the acknowledgement");
     }
+    finish(driver);
+}
+
+fn what_was_not_received_yet_is_seen<D: Real>() {
+    let (mut driver, address) = driver::<D>();
+    let (mut client, conn) = connect(&mut driver, address);
+    assert!(!driver.has_unread(conn));
+    client.write_all(b"unread").unwrap();
+    let start = Instant::now();
+    while !driver.has_unread(conn) {
+        assert!(start.elapsed().as_secs() < 5, "loopback delivers");
+    }
+    driver.close(conn, false);
+    assert!(!driver.has_unread(conn), "of one that is closed nothing is known");
     finish(driver);
 }
 

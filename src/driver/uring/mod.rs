@@ -417,6 +417,11 @@ impl Driver for UringDriver {
         socket::bytes_acked(self.open(conn)?.socket.as_fd())
     }
 
+    fn has_unread(&mut self, conn: ConnId) -> bool {
+        self.counters.syscalls += 1;
+        self.open(conn).is_some_and(|state| socket::has_unread(state.socket.as_fd()))
+    }
+
     fn shut_down(&mut self, conn: ConnId) {
         if let Some(state) = self.open(conn) {
             state.finishing = true;
