@@ -34,17 +34,17 @@ impl Places {
         Places { bounds, taken: AtomicUsize::new(0), per_ip: IpCounts::default() }
     }
 
-    /// Takes a place for `ip`.
+    /// Takes a place for `ip`. Its own bound is asked first: an IP that has all it may have cannot, by asking again and
+    /// again, hold for a moment what others are entitled to.
     pub fn take(&self, ip: IpAddr) -> Result<(), NoPlace> {
+        if !self.bounds.per_ip.is_none_or(|max| self.per_ip.add(ip, max)) {
+            return Err(NoPlace::OfIp);
+        }
         let max = self.bounds.all.unwrap_or(usize::MAX);
         let one_more = |taken| (taken < max).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            self.leave_ip(ip);
             return Err(NoPlace::InAll);
-        }
-        let has_room = self.bounds.per_ip.is_none_or(|max| self.per_ip.add(ip, max));
-        if !has_room {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-            return Err(NoPlace::OfIp);
         }
         Ok(())
     }
@@ -53,9 +53,7 @@ impl Places {
     pub fn leave(&self, ip: IpAddr) {
         let before = self.taken.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "only what was taken is given back");
-        if self.bounds.per_ip.is_some() {
-            self.per_ip.remove(ip);
-        }
+        self.leave_ip(ip);
     }
 
     /// Lets the place of one IP be another's from now on, if that may have one more.
@@ -71,6 +69,12 @@ impl Places {
         Ok(())
     }
 
+    fn leave_ip(&self, ip: IpAddr) {
+        if self.bounds.per_ip.is_some() {
+            self.per_ip.remove(ip);
+        }
+    }
+
     /// How many are taken.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
@@ -79,7 +83,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{sync::atomic::AtomicBool, thread};
 
     use super::*;
 
@@ -99,6 +103,23 @@ mod tests {
         assert_eq!(places.take(ip(3)), Err(NoPlace::InAll));
         places.leave(ip(1));
         assert_eq!(places.take(ip(3)), Ok(()));
+    }
+
+    #[test]
+    fn an_ip_at_its_bound_that_keeps_asking_never_has_others_refused() {
+        let places = Places::new(PlaceBounds { all: Some(2), per_ip: Some(1) });
+        assert_eq!(places.take(ip(1)), Ok(()));
+        let is_over = AtomicBool::new(false);
+        let refused = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) && places.take(ip(1)) == Err(NoPlace::OfIp) {}
+            });
+            let refused =
+                (0..100_000).filter(|_| places.take(ip(2)).map(|()| places.leave(ip(2))).is_err()).count();
+            is_over.store(true, Ordering::Relaxed);
+            refused
+        });
+        assert_eq!((refused, places.taken()), (0, 1));
     }
 
     #[test]
