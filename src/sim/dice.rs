@@ -30,6 +30,11 @@ impl Dice {
         Dice { script: script.iter().copied().collect(), ..Dice::new(script.len() as u64) }
     }
 
+    /// Whether the next throw is decided already.
+    pub fn has_script(&self) -> bool {
+        !self.script.is_empty()
+    }
+
     /// Dice of their own for a part of the run, so that what that part draws does not disturb the others.
     pub fn fork(&mut self) -> Dice {
         Dice::new(self.bits())
@@ -106,6 +111,8 @@ mod tests {
         let (one, other) = (draw(&[1, 2, 3, 4]), draw(&[1, 2, 7, 4]));
         assert_eq!((one[0], &one[2..]), (other[0], &other[2..]));
         assert_ne!(one[1], other[1]);
+        let mut dice = Dice::scripted(&[1, 2, 3]);
+        assert_eq!([0; 3].map(|_| (dice.has_script(), dice.bits()).0), [true, true, false]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::{
     driver::Driver,
     limits::DIRECTION_BYTES_HIGH,
     shard::{self, Flow, Shard, mail::Mail},
-    sim::settings,
+    sim::settings::Plan,
     time::Time,
 };
 
@@ -139,11 +139,16 @@ pub struct Run {
 impl Run {
     /// The run of a seed. `trace` prints what happens.
     pub fn new(seed: u64, trace: bool) -> Run {
-        Run::of(Dice::new(seed), trace)
+        Run::of(Dice::new(seed), trace, Plan::with_a_crowd)
     }
 
-    /// The run that `dice` decide.
-    pub fn of(mut dice: Dice, trace: bool) -> Run {
+    /// The run of a script, in which there is never a crowd.
+    pub fn scripted(script: &[u8]) -> Run {
+        Run::of(Dice::scripted(script), false, |plan, _| plan)
+    }
+
+    /// The run that `dice` decide, once `finish` has had the last word on its plan.
+    fn of(mut dice: Dice, trace: bool, finish: impl FnOnce(Plan, &mut Dice) -> Plan) -> Run {
         let mut faults = Faults::draw(&mut dice);
         let mut terrain = Terrain::draw(&mut dice);
         let mut manners = Manners::draw(&mut dice);
@@ -152,7 +157,8 @@ impl Run {
             faults.late_stop = faults.late_stop.max(300_000);
             terrain.pipes = terrain.pipes.max(1);
         }
-        let plan = settings::Plan::draw(&mut dice).with_workspaces(&mut dice).with_a_crowd(&mut dice);
+        let plan = Plan::draw(&mut dice).with_workspaces(&mut dice);
+        let plan = finish(plan, &mut dice);
         if plan.is_crowd {
             manners = manners.of_a_crowd();
             // The operators' view of a crowd is long, and has to be taken in time.
@@ -230,11 +236,23 @@ impl Run {
         }
     }
 
-    /// Runs to the end.
+    /// Is busy for a while, then runs to the end.
     pub fn run(mut self) -> Report {
         for _ in 0..self.dice.between(200, 1_500) {
             self.step();
         }
+        self.end()
+    }
+
+    /// Is busy for as long as the script decides what happens, then runs to the end.
+    pub fn run_script(mut self) -> Report {
+        while self.dice.has_script() {
+            self.step();
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Report {
         self.calm_down();
         if self.dice.chance(300_000) {
             self.fall_silent();

@@ -196,7 +196,8 @@ fn sign(key: &ed25519_dalek::SigningKey, timestamp: i64, nonce: &str) -> [u8; 64
 
 const ORIGIN: &str = "relay.test";
 
-/// A whole relay with its peers, whose every decision the bytes make: see [`Run`] for what has to hold after each step.
+/// A whole relay with its peers, whose every decision the bytes make for as long as they last: see [`Run`] for what has
+/// to hold after each step.
 pub fn operations(data: &[u8]) {
-    Run::of(Dice::scripted(data), false).run();
+    Run::scripted(data).run_script();
 }
