@@ -83,7 +83,10 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, thread};
+    use std::{
+        sync::{Barrier, atomic::AtomicBool},
+        thread,
+    };
 
     use super::*;
 
@@ -109,11 +112,15 @@ mod tests {
     fn an_ip_at_its_bound_that_keeps_asking_never_has_others_refused() {
         let places = Places::new(PlaceBounds { all: Some(2), per_ip: Some(1) });
         assert_eq!(places.take(ip(1)), Ok(()));
-        let is_over = AtomicBool::new(false);
+        let (is_over, both) = (AtomicBool::new(false), Barrier::new(2));
         let refused = thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) && places.take(ip(1)) == Err(NoPlace::OfIp) {}
+                both.wait();
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(places.take(ip(1)).is_err(), "it has one");
+                }
             });
+            both.wait();
             let refused =
                 (0..100_000).filter(|_| places.take(ip(2)).map(|()| places.leave(ip(2))).is_err()).count();
             is_over.store(true, Ordering::Relaxed);

@@ -218,7 +218,7 @@ impl Run {
             gone_asking: 0,
             addresses,
             truth: Truth::default(),
-            step_us: dice.size(10_000),
+            step_us: dice.size(STEP_US_MAX),
             hurries: false,
             busy_clients: 0,
             dice,
@@ -244,11 +244,13 @@ impl Run {
         self.end()
     }
 
-    /// Is busy for as long as the script decides what happens, then runs to the end.
+    /// Is busy for as long as the script decides what happens, then runs to the end, which no script has a say in: with
+    /// steps that get there soon.
     pub fn run_script(mut self) -> Report {
         while self.dice.has_script() {
             self.step();
         }
+        self.step_us = STEP_US_MAX;
         self.end()
     }
 
@@ -571,6 +573,8 @@ const SET_ASIDE_AT_ONCE: usize = 128 * 1024;
 const REAPED_WITHIN: Duration = Duration::from_secs(10);
 /// More clients than a run has that is no crowd's.
 const CROWD: usize = 100;
+/// The longest that a run's longest step may be, microseconds.
+const STEP_US_MAX: usize = 10_000;
 /// Longest step of a run that hurries, microseconds.
 const HURRIED_STEP_US: usize = 100_000;
 /// Receive buffers of a shard with which hundreds are read within a second of such steps.
