@@ -165,9 +165,10 @@ impl<D: Driver> Shard<D> {
         if reason.is_patient() && outstanding && !stands_still {
             self.arm(id, Due::Close, CLOSE_TIMEOUT.min(self.shared.settings.slow_peer));
         } else {
-            // With everything acknowledged an orderly end loses nothing; else there is no one to be orderly
-            // with.
-            self.finish(id, reason, outstanding);
+            // With everything sent and acknowledged an orderly end loses nothing; else there is no one to be orderly
+            // with. Unsent is what waits when the shard stood still for that long: its end would be one inside a frame.
+            let unsent = self.driver.queued(id) > 0;
+            self.finish(id, reason, outstanding || unsent);
         }
     }
 

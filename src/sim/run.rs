@@ -125,6 +125,9 @@ pub struct Run {
     hurries: bool,
     /// Clients that did something in the last step.
     busy_clients: usize,
+    /// Receives that have found no free buffer, and whether one of the last step did.
+    buffers_exhausted: u64,
+    is_short_of_buffers: bool,
     strict: bool,
     paced: bool,
     /// Ends of links that were idle to their end.
@@ -221,6 +224,8 @@ impl Run {
             step_us: dice.size(STEP_US_MAX),
             hurries: false,
             busy_clients: 0,
+            buffers_exhausted: 0,
+            is_short_of_buffers: false,
             dice,
             manners,
             idle: plan.idle,
@@ -268,7 +273,9 @@ impl Run {
     /// One step: time passes, shards turn, peers act, everything is checked. Returns whether anything moved.
     fn step(&mut self) -> bool {
         self.steps += 1;
-        let span = Duration::from_micros(match self.hurries && self.busy_clients < FEW {
+        // Who waits for a buffer waits for many turns, and is not to wait for long.
+        let hurries = self.hurries && self.busy_clients < FEW && !self.is_short_of_buffers;
+        let span = Duration::from_micros(match hurries {
             true => self.dice.between(0, HURRIED_STEP_US),
             false => self.dice.size(self.step_us),
         } as u64);
@@ -291,6 +298,8 @@ impl Run {
             moved
         });
         self.busy_clients = busy_clients;
+        let exhausted = self.shards.iter_mut().map(|shard| shard.driver().counters().buffers_exhausted).sum();
+        self.is_short_of_buffers = exhausted > std::mem::replace(&mut self.buffers_exhausted, exhausted);
         moved |= self.answer_questions();
         self.check();
         if !moved {
@@ -387,8 +396,7 @@ impl Run {
     fn calm_down(&mut self) {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
-        // With few buffers whoever asks waits for many turns, and is not to wait for long.
-        self.hurries = self.clients.len() > CROWD && self.network.borrow().terrain.buffers >= MANY_BUFFERS;
+        self.hurries = self.clients.len() > CROWD;
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
@@ -577,8 +585,6 @@ const CROWD: usize = 100;
 const STEP_US_MAX: usize = 10_000;
 /// Longest step of a run that hurries, microseconds.
 const HURRIED_STEP_US: usize = 100_000;
-/// Receive buffers of a shard with which hundreds are read within a second of such steps.
-const MANY_BUFFERS: usize = 16;
 /// Clients that are pinged in one such step; more have something to do with each other.
 const FEW: usize = 4;
 /// Steps in which whatever is waited for has to come about, however short they are.

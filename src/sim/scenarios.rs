@@ -174,6 +174,30 @@ fn a_source_whose_pong_lies_behind_what_the_relay_has_not_read_is_not_dropped() 
     panic!("of {messages} bytes {} arrived", link.host.payload_bytes);
 }
 
+#[test]
+fn a_close_whose_time_is_over_while_the_shard_stands_still_does_not_end_inside_a_frame() {
+    let mut resets = 0;
+    for seed in 0..40 {
+        let mut link = OneLink::relaying(Rates::default());
+        {
+            let mut network = link.network.borrow_mut();
+            (network.dice, network.faults.partial_send) = (Dice::new(seed), ALWAYS);
+        }
+        // The client is told that its host has gone, by a frame that leaves in parts. Behind the first one the shard
+        // stands still, and again while it catches up.
+        link.host.wire.send_close(1000, &mut link.dice);
+        link.step(usize::MAX);
+        link.step(usize::MAX);
+        for _ in 0..2 {
+            link.network.borrow_mut().advance(Duration::from_secs(10));
+            link.step(usize::MAX);
+        }
+        link.settle();
+        resets += usize::from(link.client.closed == Some(Incoming::Reset));
+    }
+    assert!(resets > 0, "every close frame was whole in time");
+}
+
 /// Takes some ping intervals at the speed of the scenarios.
 const FRAME_BYTES: usize = 1_500_000;
 const WINDOW: usize = 64 * 1024;
