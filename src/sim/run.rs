@@ -396,7 +396,8 @@ impl Run {
     fn calm_down(&mut self) {
         self.network.borrow_mut().calm_down();
         self.manners = self.manners.calm();
-        self.hurries = self.clients.len() > CROWD;
+        // With few buffers whoever has much to say takes many turns for it.
+        self.hurries = self.clients.len() > CROWD && self.network.borrow().terrain.buffers >= MANY_BUFFERS;
         self.hosts.iter_mut().for_each(Host::wake_up);
         self.clients.iter_mut().for_each(Client::wake_up);
         self.couples.iter_mut().for_each(Couple::calm_down);
@@ -585,6 +586,8 @@ const CROWD: usize = 100;
 const STEP_US_MAX: usize = 10_000;
 /// Longest step of a run that hurries, microseconds.
 const HURRIED_STEP_US: usize = 100_000;
+/// Receive buffers of a shard with which hundreds are read within a second of such steps, while none of them waits.
+const MANY_BUFFERS: usize = 16;
 /// Clients that are pinged in one such step; more have something to do with each other.
 const FEW: usize = 4;
 /// Steps in which whatever is waited for has to come about, however short they are.
