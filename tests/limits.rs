@@ -54,6 +54,26 @@ fn handshakes_of_one_ip_over_its_limit_are_refused_and_counted() {
 }
 
 #[test]
+fn refused_connections_of_one_ip_keep_nobody_else_out() {
+    every_cell(|cell| {
+        let relay = cell.setup().flag("--max-connections", 8).flag("--max-connections-per-ip", 2).start();
+        let mut held: Vec<Raw> = (0..2).map(|_| Raw::over(relay.dial_from(ONE), &relay)).collect();
+        // They hear why, and stay as long as they may.
+        let mut refused: Vec<Http> = (0..20).map(|_| Http::over(relay.dial_from(ONE))).collect();
+        for http in &mut refused {
+            assert_eq!(http.response().expect("a response").status, 503);
+        }
+        held.extend((0..2).map(|_| Raw::over(relay.dial_from(OTHER), &relay)));
+        held.iter_mut().for_each(check);
+        let metrics = relay.metrics();
+        let of = |reason| metrics.sum_of("longsplice_refused_total", &[("reason", reason)]);
+        assert_eq!((of("too_many_connections_per_ip"), of("too_many_connections")), (20.0, 0.0));
+        drop((held, refused));
+        relay.until_empty();
+    });
+}
+
+#[test]
 fn connections_that_moved_give_their_places_back_like_any_other() {
     every_cell(|cell| {
         // A host, and two links with two connections each.

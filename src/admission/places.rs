@@ -35,12 +35,12 @@ impl Places {
     }
 
     /// Takes a place for `ip`. Its own bound is asked first: an IP that has all it may have cannot, by asking again and
-    /// again, hold for a moment what others are entitled to.
+    /// again, hold for a moment what others are entitled to. Where both refuse, it is told of the one of all.
     pub fn take(&self, ip: IpAddr) -> Result<(), NoPlace> {
-        if !self.bounds.per_ip.is_none_or(|max| self.per_ip.add(ip, max)) {
-            return Err(NoPlace::OfIp);
-        }
         let max = self.bounds.all.unwrap_or(usize::MAX);
+        if !self.bounds.per_ip.is_none_or(|max| self.per_ip.add(ip, max)) {
+            return Err(if self.taken() >= max { NoPlace::InAll } else { NoPlace::OfIp });
+        }
         let one_more = |taken| (taken < max).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             self.leave_ip(ip);

@@ -112,6 +112,8 @@ pub struct Conn {
     pub(super) forgotten: bool,
     /// Counted in the per-IP table.
     pub(super) counted: bool,
+    /// It is only told that it is refused, and is counted as such.
+    pub(super) refused: bool,
     /// Its first request head is not whole yet, and it is counted as such.
     pub(super) greeting: bool,
     /// The driver found the end of the stream; unread bytes may be left.
@@ -194,6 +196,7 @@ impl Conn {
             deaf: false,
             forgotten: false,
             counted: false,
+            refused: false,
             greeting: false,
             ended: None,
             reason: None,

@@ -78,14 +78,17 @@ impl<D: Driver> Shard<D> {
         true
     }
 
-    /// Turns a connection away before it has asked for anything.
+    /// Turns a connection away before it has asked for anything. While it is told why, it has the place of no other.
     fn refuse(&mut self, id: ConnId, reason: Reason) {
         self.counters.refused.count(reason);
-        let settings = &self.shared.settings;
-        let far_over = settings.connections_max > 0
-            && self.shared.open_connections() > settings.connections_max + REFUSED_MAX;
-        // A refused one keeps its descriptor until it has read why: not from those that move here.
-        if far_over || self.conns.len() > settings.shard_connections_max.saturating_add(SHARD_REFUSED_MAX) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.refused = true;
+        let refused = self.shared.refuse();
+        let shard_max = self.shared.settings.shard_connections_max;
+        // It keeps its descriptor until it has read why: of a table that others need, and not from those that move
+        // here.
+        let far_over = refused > REFUSED_MAX.min(shard_max / REFUSED_PART);
+        if far_over || self.conns.len() > shard_max.saturating_add(SHARD_REFUSED_MAX) {
             return self.finish(id, reason, true);
         }
         self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
@@ -384,7 +387,9 @@ pub(super) struct Answer {
 /// Above so much of its answers that a client has not taken, it gets no further ones and is not read. So it has that
 /// much and one answer waiting for it, whatever it asks.
 pub(super) const ANSWERS_BYTES_HIGH: usize = HEAD_BYTES_MAX;
-/// Connections over the limit that are told so; further ones are only reset.
+/// Refused connections that are told so at once; further ones are only reset.
 const REFUSED_MAX: usize = 1024;
+/// And the part of a shard's connections that they may be.
+const REFUSED_PART: usize = 4;
 /// The same for a shard's own limit, which the descriptors behind it are few for.
 const SHARD_REFUSED_MAX: usize = 8;

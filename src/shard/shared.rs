@@ -91,6 +91,8 @@ pub struct Shared {
     pub operator: Operator,
     /// Open connections of all shards.
     connections: AtomicUsize,
+    /// Those that are only told that they are refused, and are none of the open ones any more.
+    refused: AtomicUsize,
     per_ip: IpCounts,
     handshakes: IpCounts,
     pulses: Box<[AtomicU64]>,
@@ -110,6 +112,7 @@ impl Shared {
             platform: None,
             operator: Operator::default(),
             connections: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             per_ip: IpCounts::default(),
             handshakes: IpCounts::default(),
             pulses: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -123,9 +126,16 @@ impl Shared {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Counts a connection out, and its IP if that was counted.
-    pub(super) fn disconnected(&self, ip: Option<IpAddr>) {
+    /// Counts an open connection as a refused one; returns how many of those there are.
+    pub(super) fn refuse(&self) -> usize {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.refused.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts a connection out, and its IP if that was counted.
+    pub(super) fn disconnected(&self, is_refused: bool, ip: Option<IpAddr>) {
+        let among = if is_refused { &self.refused } else { &self.connections };
+        among.fetch_sub(1, Ordering::Relaxed);
         if let Some(ip) = ip
             && self.settings.connections_per_ip_max > 0
         {
