@@ -112,7 +112,7 @@ fn presence_goes_to_the_other_subscribers_of_its_channel_as_it_is() {
         first.expect("viewport.session_events.unsubscribed/v1");
         passes(&mut sender, &say::presence(ONE, "u3"), &mut second);
         drop(second);
-        until_clients(&relay, "w1", 2);
+        until_clients(&relay, "w1", 3);
         sender.tell(&say::presence(ONE, "u3"));
         until_counted(&relay, "relay_session_viewer_presence_no_peers_total", 3);
         for peer in [&mut first, &mut sender, &mut elsewhere] {

@@ -19,7 +19,7 @@ use support::{
     platform::Platform,
     workspace::{
         ADMIN_TOKEN, Caller, TARGET, counted, expect_policy, ordered, page, scopes, setup, start,
-        until_clients, until_logged,
+        until_clients, until_daemon, until_logged,
     },
 };
 
@@ -208,7 +208,7 @@ fn metrics_list_counters_as_they_began_and_then_gauges() {
 
         assert_eq!(answer(&relay, "GET", "/state", "").status, 401);
         let _daemon = Caller::daemon("w1", TARGET).call(&relay);
-        until_clients(&relay, "w1", 0);
+        until_daemon(&relay, "w1", true);
         let text = String::from_utf8(page(&relay, "/metrics").body).expect("UTF-8");
         let expected = [
             ("relay_admin_unauthorized_total", "counter", 1),

@@ -267,25 +267,24 @@ pub fn scopes(relay: &Relay) -> Vec<Value> {
     page(relay, "/state").json()["workspaces"].as_array().expect("a list").clone()
 }
 
-/// Waits until `/state` shows this many clients in a scope.
+/// Waits until `/state` shows this many clients in all scopes of a workspace.
 pub fn until_clients(relay: &Relay, workspace: &str, count: u64) {
     eventually(&format!("{count} clients in {workspace}"), || {
-        let found = scopes(relay).into_iter().find(|scope| scope["workspaceId"] == workspace);
-        found.is_some_and(|scope| scope["clientCount"] == count)
-            || (count == 0 && scope_is_gone(relay, workspace))
+        let clients = |scope: &Value| scope["clientCount"].as_u64().expect("a count");
+        scopes_of(relay, workspace).iter().map(clients).sum::<u64>() == count
     });
 }
 
-fn scope_is_gone(relay: &Relay, workspace: &str) -> bool {
-    scopes(relay).iter().all(|scope| scope["workspaceId"] != workspace)
-}
-
-/// Waits until `/state` shows a scope's daemon, or shows it without one.
+/// Waits until `/state` shows a daemon in one of the scopes of a workspace, or in none.
 pub fn until_daemon(relay: &Relay, workspace: &str, connected: bool) {
     eventually(&format!("daemonConnected is {connected} in {workspace}"), || {
-        let found = scopes(relay).into_iter().find(|scope| scope["workspaceId"] == workspace);
-        found.map_or(!connected, |scope| scope["daemonConnected"] == connected)
+        scopes_of(relay, workspace).iter().any(|scope| scope["daemonConnected"] == true) == connected
     });
+}
+
+/// A workspace has one record for each target that its members named, and one for those that named none.
+fn scopes_of(relay: &Relay, workspace: &str) -> Vec<Value> {
+    scopes(relay).into_iter().filter(|scope| scope["workspaceId"] == workspace).collect()
 }
 
 /// Waits for an entry of the log that has this event and these details; gives its details.
