@@ -74,6 +74,30 @@ fn refused_connections_of_one_ip_keep_nobody_else_out() {
 }
 
 #[test]
+fn who_has_all_it_may_have_displaces_nobody_where_all_places_are_taken() {
+    every_cell(|cell| {
+        let setup = cell.setup().flag("--max-connections", 4).flag("--max-connections-per-ip", 2);
+        let relay = setup.flag("--handshake-timeout", "30s").start();
+        let mut held: Vec<Raw> = (0..2).map(|_| Raw::over(relay.dial_from(ONE), &relay)).collect();
+        let others: Vec<TcpStream> = (0..2).map(|_| relay.dial_from(OTHER)).collect();
+        eventually("all places are taken", || relay.connections() == 4);
+        // A tenth of their time is over: from now on they make room for whoever may come in.
+        std::thread::sleep(Duration::from_millis(3500));
+        for _ in 0..20 {
+            let mut refused = Http::over(relay.dial_from(ONE));
+            assert_eq!(refused.response().expect("a response").status, 503);
+        }
+        held.extend(others.into_iter().map(|stream| Raw::over(stream, &relay)));
+        held.iter_mut().for_each(check);
+        let metrics = relay.metrics();
+        let of = |reason| metrics.sum_of("longsplice_refused_total", &[("reason", reason)]);
+        assert_eq!((of("too_many_connections_per_ip"), of("too_many_connections")), (20.0, 0.0));
+        drop(held);
+        relay.until_empty();
+    });
+}
+
+#[test]
 fn connections_that_moved_give_their_places_back_like_any_other() {
     every_cell(|cell| {
         // A host, and two links with two connections each.

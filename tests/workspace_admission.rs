@@ -117,7 +117,7 @@ fn an_answer_over_the_limit_does_not_admit() {
 fn an_answer_cut_short_or_never_finished_is_unauthorized() {
     every_cell(|cell| {
         let platform = Platform::start();
-        let relay = setup(cell, &platform).env("RELAY_ADMISSION_TIMEOUT_MS", "300").start();
+        let relay = setup(cell, &platform).env("RELAY_ADMISSION_TIMEOUT_MS", "2000").start();
         for (at, answer) in
             [Answer::Cut, Answer::CutInBody, Answer::Never, Answer::Drip].into_iter().enumerate()
         {

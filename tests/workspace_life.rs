@@ -31,9 +31,9 @@ fn a_mute_peer_is_cut_without_a_close_frame_and_one_that_answers_pings_lives_on(
     every_cell(|cell| {
         let platform = Platform::start();
         let relay = setup(cell, &platform)
-            .env("RELAY_PING_INTERVAL_MS", "200")
-            .env("RELAY_PONG_TIMEOUT_MS", "100")
-            .env("RELAY_IDLE_TIMEOUT_MS", "1000")
+            .env("RELAY_PING_INTERVAL_MS", "1000")
+            .env("RELAY_PONG_TIMEOUT_MS", "900")
+            .env("RELAY_IDLE_TIMEOUT_MS", "1500")
             .start();
         let mut lively = Caller::daemon("w1", TARGET).call_raw(&relay);
         let mutes =
@@ -51,8 +51,8 @@ fn a_mute_peer_is_cut_without_a_close_frame_and_one_that_answers_pings_lives_on(
                 });
             }
             // Well past the idle timeout; whoever else is pinged meanwhile answers.
-            lively.expect_silence(Duration::from_millis(2500));
-            assert!(lively.pings >= 3, "{} pings", lively.pings);
+            lively.expect_silence(Duration::from_millis(4500));
+            assert!(lively.pings >= 2, "{} pings", lively.pings);
         });
         until_counted(&relay, "relay_ws_stale_terminated_total", 3);
         until_logged(&relay, "ws_terminated", &json!({ "reason": "heartbeat timeout" }));

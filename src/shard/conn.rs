@@ -79,6 +79,17 @@ pub enum Mode {
     Stopping,
 }
 
+/// What a connection is counted as among those of all shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing yet.
+    New,
+    /// One that has a place.
+    Placed,
+    /// One that is only told that it is refused.
+    Refused,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -112,8 +123,8 @@ pub struct Conn {
     pub(super) forgotten: bool,
     /// Counted in the per-IP table.
     pub(super) counted: bool,
-    /// It is only told that it is refused, and is counted as such.
-    pub(super) refused: bool,
+    /// What it is counted as.
+    pub(super) standing: Standing,
     /// Its first request head is not whole yet, and it is counted as such.
     pub(super) greeting: bool,
     /// The driver found the end of the stream; unread bytes may be left.
@@ -196,7 +207,7 @@ impl Conn {
             deaf: false,
             forgotten: false,
             counted: false,
-            refused: false,
+            standing: Standing::New,
             greeting: false,
             ended: None,
             reason: None,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::{
     Shard,
-    conn::{Conn, Errand, Guest, Mode, Moving, State, Unread},
+    conn::{Conn, Errand, Guest, Mode, Moving, Standing, State, Unread},
     mail::{Full, Mail},
 };
 use crate::{
@@ -33,6 +33,7 @@ pub struct Traveller {
     unread: Option<Box<Unread>>,
     ping_at: Time,
     unanswered: u8,
+    standing: Standing,
     counted: bool,
     sent: u64,
 }
@@ -210,6 +211,7 @@ impl Traveller {
             unread: conn.unread,
             ping_at: conn.ping_at,
             unanswered: conn.unanswered,
+            standing: conn.standing,
             counted: conn.counted,
             sent: conn.sent,
         }
@@ -229,6 +231,7 @@ impl Traveller {
         conn.ping_at = self.ping_at;
         conn.unanswered = self.unanswered;
         conn.reading = true;
+        conn.standing = self.standing;
         conn.counted = self.counted;
         conn.sent = self.sent;
         conn.guest = Some(Box::new(guest));

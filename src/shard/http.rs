@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     Shard, Stage,
     alive::{ACCEPT_REST, ALARM_ACCEPT},
-    conn::{Conn, Due, Guest, State},
+    conn::{Conn, Due, Guest, Standing, State},
     gather::Inquiry,
     operator::{self, Reading},
 };
@@ -27,21 +27,18 @@ use crate::{
 impl<D: Driver> Shard<D> {
     pub(super) fn on_accepted(&mut self, id: ConnId, peer: SocketAddr) {
         self.counters.accepted += 1;
-        let open = self.shared.connected();
         let ip = peer.ip();
         self.conns.insert(id, Conn::new(id, ip, self.now.at));
-        let settings = &self.shared.settings;
-        let is_over = settings.connections_max > 0 && open > settings.connections_max;
-        let is_full = is_over || self.conns.len() > settings.shard_connections_max;
-        if is_full && !self.displace_handshake() {
-            return self.refuse(id, Reason::TooManyConnections);
-        }
-        // Behind a proxy the peer is known only from the head.
+        // The bounds of its IP come first: who has all it may have cannot, by asking again and again, displace others or
+        // hold a place of all for a moment. Behind a proxy the peer is known only from the head.
         if !self.shared.settings.trust_proxy && !self.count_ip(id, ip) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }
         if !self.begin_handshake(id, ip) {
             return self.refuse(id, Reason::TooManyHandshakesPerIp);
+        }
+        if !self.take_place(id) {
+            return self.refuse(id, Reason::TooManyConnections);
         }
         let stopping = self.stage == Stage::Stopping;
         self.arm(
@@ -78,12 +75,27 @@ impl<D: Driver> Shard<D> {
         true
     }
 
-    /// Turns a connection away before it has asked for anything. While it is told why, it has the place of no other.
+    /// Takes a place among all connections, if need be that of a handshake that takes long; `false`: there is none.
+    fn take_place(&mut self, id: ConnId) -> bool {
+        let is_full = self.conns.len() > self.shared.settings.shard_connections_max;
+        let took = !is_full && self.shared.take_place();
+        let took = took || (self.displace_handshake() && self.shared.take_place());
+        if let Some(conn) = self.conns.get_mut(id).filter(|_| took) {
+            conn.standing = Standing::Placed;
+        }
+        took
+    }
+
+    /// Turns a connection away before it has asked for anything. While it is told why, it has the place of no other,
+    /// not even of its own IP.
     fn refuse(&mut self, id: ConnId, reason: Reason) {
         self.counters.refused.count(reason);
+        self.end_handshake(id);
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.refused = true;
-        let refused = self.shared.refuse();
+        let standing = std::mem::replace(&mut conn.standing, Standing::Refused);
+        let ip = std::mem::take(&mut conn.counted).then_some(conn.ip);
+        self.shared.give_back(standing, ip);
+        let refused = self.shared.refused();
         let shard_max = self.shared.settings.shard_connections_max;
         // It keeps its descriptor until it has read why: of a table that others need, and not from those that move
         // here.

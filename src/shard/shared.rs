@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ask::Platform, mail::Mailboxes};
+use super::{ask::Platform, conn::Standing, mail::Mailboxes};
 use crate::{
     admin::Access,
     admission::{IpCounts, SharedPolicy, WorkspaceGateSettings},
@@ -91,7 +91,7 @@ pub struct Shared {
     pub operator: Operator,
     /// Open connections of all shards.
     connections: AtomicUsize,
-    /// Those that are only told that they are refused, and are none of the open ones any more.
+    /// Those that are only told that they are refused, and are none of the open ones.
     refused: AtomicUsize,
     per_ip: IpCounts,
     handshakes: IpCounts,
@@ -121,21 +121,25 @@ impl Shared {
         }
     }
 
-    /// Counts a connection in; returns how many there are.
-    pub(super) fn connected(&self) -> usize {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    /// Takes a place among all connections; `false`: there is none.
+    pub(super) fn take_place(&self) -> bool {
+        let max = self.settings.connections_max;
+        let one_more = |open| (max == 0 || open < max).then_some(open + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
-    /// Counts an open connection as a refused one; returns how many of those there are.
-    pub(super) fn refuse(&self) -> usize {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+    /// Counts a connection as one that is only told that it is refused; returns how many of those there are.
+    pub(super) fn refused(&self) -> usize {
         self.refused.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Counts a connection out, and its IP if that was counted.
-    pub(super) fn disconnected(&self, is_refused: bool, ip: Option<IpAddr>) {
-        let among = if is_refused { &self.refused } else { &self.connections };
-        among.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn give_back(&self, standing: Standing, ip: Option<IpAddr>) {
+        match standing {
+            Standing::New => {}
+            Standing::Placed => _ = self.connections.fetch_sub(1, Ordering::Relaxed),
+            Standing::Refused => _ = self.refused.fetch_sub(1, Ordering::Relaxed),
+        }
         if let Some(ip) = ip
             && self.settings.connections_per_ip_max > 0
         {

@@ -29,7 +29,8 @@ pub const TARGET: &str = "rt1";
 pub const POLICY: u16 = 4008;
 
 /// A relay that serves the workspace dialect alone, still to be configured: on the side of the developer (mode `dev`),
-/// alone (backplane `single`), with its admin pages open to [`ADMIN_TOKEN`].
+/// alone (backplane `single`), with its admin pages open to [`ADMIN_TOKEN`]. The platform has as long as all else
+/// that is waited for: by itself two seconds, which a crowd on a busy machine can miss.
 pub fn setup(cell: Cell, platform: &Platform) -> Setup {
     cell.setup()
         .env("LONGSPLICE_DIALECTS", "workspace")
@@ -40,6 +41,7 @@ pub fn setup(cell: Cell, platform: &Platform) -> Setup {
         .env("RELAY_INTERNAL_KEY", INTERNAL_KEY)
         .env("RELAY_ENABLE_ADMIN_HTTP", "1")
         .env("RELAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .env("RELAY_ADMISSION_TIMEOUT_MS", PATIENCE.as_millis())
         .env("RELAY_UPGRADE_RATE_PER_MINUTE", "1000000")
         .env("RELAY_MAX_CONNECTIONS_PER_IP", "1000000")
 }
