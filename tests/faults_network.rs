@@ -141,7 +141,7 @@ fn a_link_whose_long_packets_vanish_for_good_is_cut_as_slow_and_the_others_live(
 fn peers_that_vanish_without_a_word_are_reaped_by_pings() {
     every_cell(|cell| {
         let Some(cable) = Cable::lay(1500) else { return };
-        let relay = cable.setup(cell).flag("--ping-interval", "1s").flag("--park-after", "100ms").start();
+        let relay = cable.setup(cell).flag("--ping-interval", "3s").flag("--park-after", "100ms").start();
         let before = Before::of(&relay);
         // Two hosts: one is gone with its control socket, of the other only the ends of a link.
         let mut near = Host::register(&relay);

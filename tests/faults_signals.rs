@@ -104,35 +104,45 @@ fn a_stop_with_readers_that_stopped_ends_in_time() {
     });
 }
 
+/// Lets every end answer the pings that came.
+fn answer_pings(host: &mut Host, links: &mut [Link<Raw>]) {
+    for link in links {
+        link.client.expect_silence(Duration::from_millis(1));
+        link.host.expect_silence(Duration::from_millis(1));
+    }
+    host.control.expect_silence(Duration::from_millis(1));
+}
+
 #[test]
 fn a_relay_that_was_halted_drops_nobody_who_answered() {
     every_cell(|cell| {
         // Halted for longer than a ping may stay unanswered; the pongs lie in the kernel meanwhile.
-        let interval = Duration::from_millis(scaled(1500, 6000) as u64);
+        let interval = Duration::from_millis(scaled(4000, 6000));
         let setup = cell.setup().flag("--park-after", "100ms");
         let relay = setup.flag("--ping-interval", format!("{}ms", interval.as_millis())).start();
         let before = Before::of(&relay);
         let mut host = Host::register(&relay);
-        let mut links: Vec<Link<Raw>> = (0..scaled(30, 300)).map(|_| host.join(&relay)).collect();
+        let mut links: Vec<Link<Raw>> = Vec::new();
+        let mut answered = Instant::now();
+        for _ in 0..scaled(10, 300) {
+            links.push(host.join(&relay));
+            // Those who joined first are pinged while the others join.
+            if answered.elapsed() > interval / 8 {
+                answer_pings(&mut host, &mut links);
+                answered = Instant::now();
+            }
+        }
         links.iter_mut().for_each(Link::check);
         for round in 0..2_u8 {
             // The peers answer while the relay stands still, each ping that came before.
             let until = Instant::now() + interval + interval / 5;
             while Instant::now() < until {
-                for link in &mut links {
-                    link.client.expect_silence(Duration::from_millis(1));
-                    link.host.expect_silence(Duration::from_millis(1));
-                }
-                host.control.expect_silence(Duration::from_millis(1));
+                answer_pings(&mut host, &mut links);
             }
             relay.signal("STOP");
             let halted = Instant::now();
             while halted.elapsed() < 2 * interval {
-                for link in &mut links {
-                    link.client.expect_silence(Duration::from_millis(1));
-                    link.host.expect_silence(Duration::from_millis(1));
-                }
-                host.control.expect_silence(Duration::from_millis(1));
+                answer_pings(&mut host, &mut links);
             }
             relay.signal("CONT");
             links.iter_mut().for_each(|link| exchange(link, &[round; 5000]));

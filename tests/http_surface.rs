@@ -261,7 +261,7 @@ fn frames_may_follow_the_upgrade_in_the_same_packet() {
 #[test]
 fn a_head_that_does_not_come_in_time_ends_the_connection() {
     every_cell(|cell| {
-        let relay = cell.setup().flag("--handshake-timeout", "1s").start();
+        let relay = cell.setup().flag("--handshake-timeout", "4s").start();
         let started = Instant::now();
         let mut silent = Http::connect(relay.address);
         let mut half = Http::connect(relay.address);
@@ -285,10 +285,10 @@ fn a_head_that_does_not_come_in_time_ends_the_connection() {
         for (what, http) in [("silent", &mut silent), ("half a head", &mut half), ("kept alive", &mut kept)] {
             let last = http.response();
             assert!(last.is_none_or(|response| response.status == 408), "{what}");
-            assert_within(what, started.elapsed(), Duration::from_millis(900)..=Duration::from_secs(15));
+            assert_within(what, started.elapsed(), Duration::from_millis(3900)..=PATIENCE);
         }
         let dribbled = dribbler.join().expect("the dribbler does not panic");
-        assert_within("dribbling", dribbled, Duration::from_millis(900)..=Duration::from_secs(15));
+        assert_within("dribbling", dribbled, Duration::from_millis(3900)..=PATIENCE);
         relay.until_empty();
         assert!(relay.metrics().sum_of("longsplice_closed_total", &[("reason", "handshake_timeout")]) >= 1.0);
     });
@@ -400,7 +400,7 @@ fn stats_can_be_turned_off() {
 #[test]
 fn a_socket_without_a_role_is_closed_in_time() {
     every_cell(|cell| {
-        let relay = cell.setup().flag("--role-timeout", "1s").start();
+        let relay = cell.setup().flag("--role-timeout", "4s").start();
         let mut host = Host::register(&relay);
         let (mut client, _) = host.introduce::<Peer>(&relay);
         let mut link: Link = host.join(&relay);
@@ -411,11 +411,7 @@ fn a_socket_without_a_role_is_closed_in_time() {
         trying.expect_error("unknown_address");
         for socket in [&mut idle, &mut trying] {
             socket.expect_closed(4000);
-            assert_within(
-                "closed after",
-                started.elapsed(),
-                Duration::from_millis(900)..=Duration::from_secs(15),
-            );
+            assert_within("closed after", started.elapsed(), Duration::from_millis(3900)..=PATIENCE);
         }
         client.expect_silence(Duration::from_millis(500));
         host.join::<Peer, Peer>(&relay).check();

@@ -25,7 +25,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_link_without_traffic_is_closed_as_idle_in_every_state() {
     every_cell(|cell| {
-        let relay = cell.setup().env("LINK_RELAY_IDLE_SEC", 1).start();
+        let relay = cell.setup().env("LINK_RELAY_IDLE_SEC", 4).start();
         let mut host = Host::register(&relay);
         let started = Instant::now();
         let (mut introduced, _) = host.introduce::<Peer>(&relay);
@@ -33,7 +33,7 @@ fn a_link_without_traffic_is_closed_as_idle_in_every_state() {
         let mut link: Link = host.join(&relay);
         for end in [&mut introduced, &mut pending, &mut link.client, &mut link.host] {
             end.expect_closed(4004);
-            assert_within("closed after", started.elapsed(), MS(900)..=15 * SECOND);
+            assert_within("closed after", started.elapsed(), MS(3900)..=PATIENCE);
         }
         let mut dial_back = relay.peer();
         dial_back.tell(&json!({ "type": "accept", "linkId": pending_id }));
@@ -50,12 +50,13 @@ fn traffic_in_one_direction_keeps_a_link() {
         let relay = cell.setup().env("LINK_RELAY_IDLE_SEC", 2).start();
         let (_host, mut link) = Link::<Peer>::new(&relay);
         let started = Instant::now();
+        let mut last = started;
         while started.elapsed() < MS(4500) {
+            last = Instant::now();
             link.host.send_binary(b"x");
             assert_eq!(link.client.hear(PATIENCE), Heard::Binary(b"x".to_vec()));
             thread::sleep(MS(200));
         }
-        let last = Instant::now();
         link.client.expect_closed(4004);
         link.host.expect_closed(4004);
         assert_within("closed after", last.elapsed(), MS(1700)..=15 * SECOND);
@@ -65,29 +66,29 @@ fn traffic_in_one_direction_keeps_a_link() {
 #[test]
 fn every_socket_is_pinged_and_one_that_does_not_answer_is_dropped() {
     every_cell(|cell| {
-        let relay = cell.setup().flag("--ping-interval", "1s").start();
+        let relay = cell.setup().flag("--ping-interval", "3s").start();
         let mut host = Host::register(&relay);
         let mut link: Link<Raw> = host.join(&relay);
+        let started = Instant::now();
         let mut answering = Raw::open(&relay);
         let mut mute = Raw::open(&relay);
         mute.answers_pings = false;
         link.client.answers_pings = false;
-        let started = Instant::now();
         thread::scope(|scope| {
             scope.spawn(|| {
                 mute.expect_dropped();
-                assert_within("dropped after", started.elapsed(), MS(800)..=20 * SECOND);
+                assert_within("dropped after", started.elapsed(), MS(2800)..=PATIENCE);
             });
             // A link whose end falls silent loses the other end as well.
             scope.spawn(|| link.client.expect_dropped());
             scope.spawn(|| link.host.expect_closed(4003));
             // Those that answer stay, and are pinged again and again.
-            scope.spawn(|| answering.expect_silence(4 * SECOND));
-            scope.spawn(|| host.control.expect_silence(4 * SECOND));
+            scope.spawn(|| answering.expect_silence(12 * SECOND));
+            scope.spawn(|| host.control.expect_silence(12 * SECOND));
         });
         assert_within("pings before a peer is given up", mute.pings, 1..=2);
-        assert_within("pings in four seconds", answering.pings, 2..=5);
-        assert_within("pings in four seconds", host.control.pings, 2..=6);
+        assert_within("pings in twelve seconds", answering.pings, 2..=6);
+        assert_within("pings in twelve seconds", host.control.pings, 2..=7);
         answering.tell(&json!({ "type": "resolve", "address": "nowhere" }));
         answering.expect_error("unknown_address");
         host.join::<Peer, Peer>(&relay).check();
@@ -120,15 +121,17 @@ fn a_ping_is_answered_with_its_payload_in_every_role() {
 #[test]
 fn a_socket_that_pacing_does_not_read_is_not_judged_by_its_pongs() {
     every_cell(|cell| {
-        let relay = cell.setup().flag("--ping-interval", "1s").env("LINK_RELAY_MAX_BPS", 500_000).start();
+        let relay = cell.setup().flag("--ping-interval", "3s").env("LINK_RELAY_MAX_BPS", 500_000).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
-        // A million at once and six seconds' worth behind it: pongs wait in the stream behind the payload.
-        let payload = vec![3; 4_000_000];
+        // A million at once and twelve seconds' worth behind it: pongs wait in the stream behind the payload.
+        let payload = vec![3; 7_000_000];
+        let bytes = [wire::message(wire::BINARY, &payload), wire::message(wire::PONG, b"")].concat();
         let mut writer = link.client.writer();
-        let sender = thread::spawn(move || writer.write_all(&wire::message(wire::BINARY, &payload)));
+        let sender = thread::spawn(move || writer.write_all(&bytes));
         let Heard::Binary(arrived) = link.host.hear(PATIENCE) else { panic!("not the message") };
-        assert_eq!(arrived.len(), 4_000_000);
+        assert_eq!(arrived.len(), 7_000_000);
         sender.join().expect("no panic").expect("the relay took it all");
+        link.client.answers_pings = true;
         link.check();
         assert!(link.client.pings >= 1, "the client was pinged");
     });
@@ -145,13 +148,14 @@ fn a_socket_that_back_pressure_does_not_read_is_not_judged_by_its_pongs() {
             .start();
         let mut host = Host::register(&relay);
         let mut link: Link<Raw> = host.join_ends(Raw::narrow(&relay), Raw::narrow(&relay));
-        // The client is pinged while it is read, and its answer comes behind a long message.
+        let payload = vec![9; 4_000_000];
+        let bytes = [wire::message(wire::BINARY, &payload), wire::message(wire::PONG, b"")].concat();
+        // The client is pinged while it is read, and its answer comes behind a long message. The host answers.
         link.client.answers_pings = false;
         while link.client.pings == 0 {
             assert_eq!(link.client.hear(MS(50)), Heard::Nothing);
+            link.host.expect_silence(MS(1));
         }
-        let payload = vec![9; 4_000_000];
-        let bytes = [wire::message(wire::BINARY, &payload), wire::message(wire::PONG, b"")].concat();
         let mut writer = link.client.writer();
         let sender = thread::spawn(move || writer.write_all(&bytes));
         // Its host takes nothing for several times the interval.
@@ -298,7 +302,7 @@ fn sigterm_closes_every_socket_as_going_away_and_exits_cleanly() {
             });
             let exit = relay.exited(PATIENCE);
             assert!(exit.success(), "{signal}: {exit}");
-            assert_within("exit after", started.elapsed(), Duration::ZERO..=8 * SECOND);
+            assert_within("exit after", started.elapsed(), Duration::ZERO..=15 * SECOND);
             assert!(kept_alive.is_over());
             std::net::TcpStream::connect(relay.address).expect_err("nobody listens any more");
         }
@@ -308,7 +312,7 @@ fn sigterm_closes_every_socket_as_going_away_and_exits_cleanly() {
 #[test]
 fn a_drain_delay_refuses_what_is_new_and_keeps_what_is_there() {
     every_cell(|cell| {
-        let mut relay = cell.setup().flag("--drain-delay", "3s").start();
+        let mut relay = cell.setup().flag("--drain-delay", "60s").start();
         let (_host, mut link) = Link::<Peer>::new(&relay);
         let mut kept_alive = Http::connect(relay.address);
         kept_alive.write(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -316,7 +320,6 @@ fn a_drain_delay_refuses_what_is_new_and_keeps_what_is_there() {
         assert_eq!(relay.admin_get("/ready").status, 200);
 
         relay.signal("TERM");
-        let started = Instant::now();
         eventually("/ready turns", || relay.get("/ready").status == 503);
         assert_eq!(relay.admin_get("/ready").status, 503);
         assert_eq!(relay.get("/health").status, 200);
@@ -325,8 +328,14 @@ fn a_drain_delay_refuses_what_is_new_and_keeps_what_is_there() {
         refused.write(upgrade_head(&relay).as_bytes());
         assert_eq!(refused.response().expect("a response").status, 503);
         link.check();
-        assert!(started.elapsed() < 3 * SECOND, "the machine was too busy to see the delay");
+        // A second signal does not wait for the rest of the delay.
+        relay.signal("TERM");
+        relay.exited(PATIENCE);
 
+        let mut relay = cell.setup().flag("--drain-delay", "3s").start();
+        let (_host, mut link) = Link::<Peer>::new(&relay);
+        let started = Instant::now();
+        relay.signal("TERM");
         link.client.expect_closed(1001);
         assert_within("closed after", started.elapsed(), MS(2800)..=20 * SECOND);
         link.host.expect_closed(1001);

@@ -1,7 +1,8 @@
 //! Pacing: the rate, the quota and its trickle, and what the host is told of them (link.md section 7).
 //!
-//! That any second keeps to the rate is proven in virtual time by the unit tests; here whole relays are
-//! measured at the receiver, over spans that a busy machine does not blur.
+//! That any second keeps to the rate, and that it is smooth, is proven in virtual time by the unit tests; here
+//! whole relays are measured at the receiver. A busy machine brings less than was granted, and brings it late; never
+//! more. So upper bounds are exact and on totals, and lower ones are wide.
 
 mod support;
 
@@ -14,29 +15,29 @@ use serde_json::{Value, json};
 use support::{
     End, Heard, Host, Link, PATIENCE, Peer, Raw, assert_within,
     bulk::{self, Flood, Meter},
-    eventually, every_cell, wire,
+    eventually, every_cell, every_cell_in_turn, wire,
 };
 
 const MIB: f64 = 1_048_576.0;
 
 #[test]
 fn after_a_burst_of_two_seconds_a_link_moves_at_its_rate() {
-    every_cell(|cell| {
+    every_cell_in_turn(|cell| {
         // The reference's default is 1 MiB/s.
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", "").start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
+        let begun = Instant::now();
         let _flood = Flood::start(&mut link.client, 20_000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
-        let burst = meter.between(0.0, 0.5);
-        assert_within("the burst", burst, 1.9 * MIB..=2.8 * MIB);
-        let after = meter.between(1.0, 6.0);
-        assert_within("five seconds after it", after, 4.5 * MIB..=5.5 * MIB);
-        // Smooth, not in lumps: each half of a second brings some.
-        for half in 2..12 {
-            let from = f64::from(half) * 0.5;
-            let brought = meter.between(from, from + 0.5);
-            assert_within(&format!("the half second from {from}"), brought, 0.1 * MIB..=1.2 * MIB);
+        let ahead = meter.start().duration_since(begun).as_secs_f64();
+        for half in 1..=12 {
+            let to = f64::from(half) * 0.5;
+            let granted = (2.0 + ahead + to) * MIB;
+            assert_within(&format!("by {to} seconds"), meter.between(0.0, to), 0.0..=granted + 0.3 * MIB);
         }
+        // Without a burst it would have been three at most.
+        assert_within("by three seconds", meter.between(0.0, 3.0), (3.2 + ahead) * MIB..=f64::MAX);
+        assert_within("five seconds after the burst", meter.between(1.0, 6.0), 2.5 * MIB..=f64::MAX);
         // The sender feels it: what the relay has not paid for stays with the sender's kernel.
         assert!(relay.metrics().sum("longsplice_paced_seconds_total") > 2.0);
     });
@@ -44,20 +45,22 @@ fn after_a_burst_of_two_seconds_a_link_moves_at_its_rate() {
 
 #[test]
 fn both_directions_are_charged_to_one_account() {
-    every_cell(|cell| {
+    every_cell_in_turn(|cell| {
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 200_000).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
+        let begun = Instant::now();
         let _floods = [Flood::start(&mut link.client, 5000), Flood::start(&mut link.host, 5000)];
         let (at_host, at_client) = thread::scope(|scope| {
             let at_host = scope.spawn(|| Meter::watch(&mut link.host, Duration::from_secs(6)));
             let at_client = Meter::watch(&mut link.client, Duration::from_secs(6));
             (at_host.join().expect("the meter does not panic"), at_client)
         });
-        let (from_client, from_host) = (at_host.between(1.0, 5.0), at_client.between(1.0, 5.0));
-        assert_within("four seconds of both", from_client + from_host, 680_000.0..=920_000.0);
+        let granted = 400_000.0 + 200_000.0 * begun.elapsed().as_secs_f64();
+        let (from_client, from_host) = (at_host.between(0.0, f64::MAX), at_client.between(0.0, f64::MAX));
+        let both = from_client + from_host;
+        assert_within("six seconds of both", both, 800_000.0..=granted + 60_000.0);
         // Neither starves the other.
-        assert_within("the client's share", from_client, 150_000.0..=700_000.0);
-        assert_within("the host's share", from_host, 150_000.0..=700_000.0);
+        assert_within("the client's share", from_client / both, 0.1..=0.9);
     });
 }
 
@@ -75,7 +78,7 @@ fn a_frame_larger_than_the_burst_is_a_long_wait_and_no_close() {
         let Heard::Binary(arrived) = link.host.hear(PATIENCE) else { panic!("not the message") };
         assert_eq!(bulk::hash(&arrived), bulk::hash(&payload));
         // Two million at once, three million at a million a second.
-        assert_within("took", started.elapsed(), Duration::from_millis(2700)..=Duration::from_secs(8));
+        assert_within("took", started.elapsed(), Duration::from_millis(2700)..=PATIENCE);
         sender.join().expect("no panic").expect("the relay took it all");
         link.check();
     });
@@ -83,13 +86,13 @@ fn a_frame_larger_than_the_burst_is_a_long_wait_and_no_close() {
 
 #[test]
 fn without_a_rate_a_link_moves_as_fast_as_it_can() {
-    every_cell(|cell| {
+    every_cell_in_turn(|cell| {
         let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 0).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
         let _flood = Flood::start(&mut link.client, 60_000);
-        let meter = Meter::watch(&mut link.host, Duration::from_secs(2));
-        // The default rate would have granted 4 MiB.
-        assert_within("two seconds", meter.between(0.0, 2.0), 12.0 * MIB..=f64::MAX);
+        let meter = Meter::watch(&mut link.host, Duration::from_secs(4));
+        // The default rate would have granted 6 MiB.
+        assert_within("four seconds", meter.between(0.0, 4.0), 7.0 * MIB..=f64::MAX);
         assert_eq!(relay.metrics().sum("longsplice_paced_seconds_total"), 0.0);
     });
 }
@@ -102,6 +105,7 @@ fn over_the_hourly_quota_a_link_trickles_and_its_host_is_told() {
             .env("LINK_RELAY_HOURLY_BYTES", 360_000)
             .env("LINK_RELAY_TRICKLE_BPS", 20_000)
             .start();
+        let joined = Instant::now();
         let (mut host, mut link) = Link::<Raw>::new(&relay);
         assert_eq!(host.usage(), json!([{ "linkId": link.id, "used": 0, "throttled": false }]));
 
@@ -126,8 +130,15 @@ fn over_the_hourly_quota_a_link_trickles_and_its_host_is_told() {
         let started = Instant::now();
         let flood = Flood::start(&mut link.client, 1000);
         let meter = Meter::watch(&mut link.host, Duration::from_secs(7));
-        assert_within("the burst", meter.between(0.0, 0.8), 175_000.0..=230_000.0);
-        assert_within("five seconds after it", meter.between(1.5, 6.5), 85_000.0..=120_000.0);
+        let ahead = meter.start().duration_since(started).as_secs_f64();
+        let quota = 144_000.0 + 100.0 * joined.elapsed().as_secs_f64();
+        for half in 1..=13 {
+            let to = f64::from(half) * 0.5;
+            let granted = quota + 20_000.0 * (2.0 + ahead + to);
+            assert_within(&format!("by {to} seconds"), meter.between(0.0, to), 0.0..=granted + 20_000.0);
+        }
+        // More than the quota and its burst: it trickles on.
+        assert_within("by six seconds and a half", meter.between(0.0, 6.5), 230_000.0..=f64::MAX);
         let mut pushes = Vec::new();
         while let Heard::Text(text) = host.control.hear(Duration::from_millis(100)) {
             let push: Value = serde_json::from_str(&text).expect("JSON");
@@ -185,7 +196,9 @@ fn a_paced_link_delays_no_other() {
         let floods: Vec<Flood> =
             links.iter_mut().map(|link| Flood::start(&mut link.client, 50_000)).collect();
         thread::sleep(Duration::from_secs(1));
-        let taken: u64 = floods.iter().map(Flood::written).sum();
+        eventually("the paced links are busy", || {
+            floods.iter().map(Flood::written).sum::<u64>() > 6 * 200_000
+        });
         let mut quick: Link<Peer> = host.join(&relay);
         let mut waits: Vec<Duration> = (0..50)
             .map(|_| {
@@ -195,31 +208,26 @@ fn a_paced_link_delays_no_other() {
             })
             .collect();
         waits.sort();
-        // A slice of pacing is 100 ms; a link that waited for others' slices would need that for each
-        // round.
-        assert!(waits[25] < Duration::from_millis(50), "the median round took {:?}", waits[25]);
-        assert!(taken > 6 * 200_000, "the paced links were busy: {taken} bytes");
-        assert!(relay.metrics().sum("longsplice_paced_seconds_total") > 1.0, "the paced links waited");
+        // A message of the others takes half a second at their rate; a link that waited for one each way would
+        // need a second for each round.
+        assert!(waits[25] < Duration::from_millis(500), "the median round took {:?}", waits[25]);
+        eventually("the paced links waited", || relay.metrics().sum("longsplice_paced_seconds_total") > 1.0);
     });
 }
 
 #[test]
 fn bytes_that_pacing_holds_keep_the_link_alive() {
     every_cell(|cell| {
-        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 1000).env("LINK_RELAY_IDLE_SEC", 1).start();
+        let relay = cell.setup().env("LINK_RELAY_MAX_BPS", 1000).env("LINK_RELAY_IDLE_SEC", 4).start();
         let (_host, mut link) = Link::<Raw>::new(&relay);
         let started = Instant::now();
-        link.client.write(&wire::message(wire::BINARY, &[7; 6000]));
-        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![7; 6000]));
-        // Two thousand at once, four thousand at a thousand a second.
-        assert_within("took", started.elapsed(), Duration::from_millis(3500)..=Duration::from_secs(10));
+        link.client.write(&wire::message(wire::BINARY, &[7; 10_000]));
+        assert_eq!(link.host.hear(PATIENCE), Heard::Binary(vec![7; 10_000]));
+        // Two thousand at once, eight thousand at a thousand a second.
+        assert_within("took", started.elapsed(), Duration::from_millis(7500)..=PATIENCE);
         link.host.expect_closed(4004);
         link.client.expect_closed(4004);
-        assert_within(
-            "closed after",
-            started.elapsed(),
-            Duration::from_millis(4400)..=Duration::from_secs(15),
-        );
+        assert_within("closed after", started.elapsed(), Duration::from_millis(11_400)..=2 * PATIENCE);
     });
 }
 
@@ -242,7 +250,7 @@ fn what_was_received_before_an_end_went_is_paid_for_and_delivered() {
             }
             assert_eq!(link.host.hear(PATIENCE), Heard::Text("x".repeat(len)));
             let least = Duration::from_millis(seconds * 1000 - 200);
-            assert_within("took", started.elapsed(), least..=Duration::from_secs(seconds + 7));
+            assert_within("took", started.elapsed(), least..=PATIENCE);
             link.host.expect_closed(4003);
             if goodbye {
                 assert_eq!(

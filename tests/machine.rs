@@ -5,13 +5,16 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output},
 };
 
 use serde_json::Value;
-use support::{Cell, every_cell, relay::binary};
+use support::{
+    Cell, every_cell,
+    relay::{binary, fresh_port},
+};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).env_clear().output().expect("the binary runs")
@@ -56,9 +59,9 @@ fn the_doctor_exits_with_what_it_found() {
 
 #[test]
 fn the_doctor_sees_a_port_in_use_and_takes_none() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let taken = SocketAddr::from(([127, 0, 0, 1], fresh_port()));
     let listen = taken.to_string();
-    // Free again: to look must not be to bind, or a relay that starts meanwhile is refused.
+    // It is free: to look must not be to bind, or a relay that starts meanwhile is refused.
     for _ in 0..3 {
         let (_, report) = examine(&["--max-connections", "100", "--listen", &listen]);
         assert_eq!(check(&report, "addresses")["verdict"], "ok");

@@ -59,7 +59,7 @@ fn pair_is_upgraded_there_and_nowhere_else() {
 #[test]
 fn health_counts_the_sessions() {
     every_cell(|cell| {
-        let relay = pair_alone(cell).env("SESSION_TTL_SECONDS", 2).start();
+        let relay = pair_alone(cell).env("SESSION_TTL_SECONDS", 10).start();
         let health = || relay.get("/health").json();
         let empty = health();
         let uptime = empty["uptimeSec"].as_u64().unwrap_or_else(|| panic!("{empty}"));

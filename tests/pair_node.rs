@@ -37,7 +37,7 @@ fn clients_that_listen_as_dvai_bridge_does_pair() {
 
 #[test]
 fn npm_ws_clients_are_told_when_their_session_expires() {
-    every_cell(|cell| scenario(cell.setup().env("SESSION_TTL_SECONDS", 1), "expiry"));
+    every_cell(|cell| scenario(cell.setup().env("SESSION_TTL_SECONDS", 5), "expiry"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     os::unix::net::UnixDatagram,
     process::{Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use support::{Cell, Host, Link, PATIENCE, Peer, every_cell, every_cell_in_turn, relay::binary};
@@ -79,7 +80,6 @@ impl Manager {
     fn new() -> Manager {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
         Manager { socket, folder }
     }
 
@@ -90,7 +90,10 @@ impl Manager {
     /// The next message that has a line beginning so; others before it are dropped.
     fn hears(&self, begin: &str) -> Vec<String> {
         let mut bytes = [0; 4096];
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("not zero");
             let length = self.socket.recv(&mut bytes).unwrap_or_else(|error| panic!("no {begin}: {error}"));
             let text = std::str::from_utf8(&bytes[..length]).expect("messages are text");
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -105,7 +108,7 @@ impl Manager {
 fn the_manager_is_told_of_start_reload_life_and_stop() {
     every_cell_in_turn(|cell: Cell| {
         let manager = Manager::new();
-        let setup = cell.setup().env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", 200_000);
+        let setup = cell.setup().env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", 2_000_000);
         let mut relay = setup.start();
         assert!(manager.hears("READY=1")[1].starts_with("STATUS="));
         for _ in 0..3 {

@@ -127,8 +127,11 @@ fn an_answer_cut_short_or_never_finished_is_unauthorized() {
             denied(&relay, &caller, &json!({ "workspaceId": format!("w{at}"), "status": 504 }));
             assert!(asked.elapsed() < PATIENCE, "{answer:?} hangs");
         }
-        // The others are not held up by them.
-        let _connected = Caller::client("w1", TARGET, "c1").call(&relay);
+        // The others are not held up by them. A busy machine may not answer within two seconds every time.
+        eventually("others are admitted", || {
+            let mut asked = Caller::client("w1", TARGET, "c1").ask(&relay);
+            asked.response().expect("an answer").status == 101
+        });
     });
 }
 

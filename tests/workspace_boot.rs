@@ -18,7 +18,7 @@ use support::{
     Cell, PATIENCE, Relay,
     http::get,
     platform::Platform,
-    relay::binary,
+    relay::{binary, fresh_port},
     workspace::{Caller, TARGET, page, setup},
 };
 
@@ -130,6 +130,8 @@ fn the_minimal_environment_of_the_deployment_text_starts() {
         .env("RELAY_INTERNAL_KEY", "some-key")
         .env("RELAY_VALIDATE_URL", validate)
         .env("RELAY_JWKS_URL", "https://platform.test/api/.well-known/jwks.json")
+        // Not of the text: a busy machine may not answer in the two seconds that are the default.
+        .env("RELAY_ADMISSION_TIMEOUT_MS", "30000")
         .start();
     assert_eq!(health(&relay)["ok"], true);
     // The token is opaque: no keys are asked for.
@@ -142,10 +144,7 @@ fn the_minimal_environment_of_the_deployment_text_starts() {
 fn the_listening_port_has_three_names() {
     let platform = Platform::start();
     for name in ["PORT", "RELAY_LISTEN_PORT"] {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a port")
-            .port();
+        let port = fresh_port();
         let relay = setup(CELL, &platform).without_listen().env("HOST", "127.0.0.1").env(name, port).start();
         assert_eq!(relay.address.port(), port, "{name}");
     }

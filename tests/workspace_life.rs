@@ -31,11 +31,11 @@ fn a_mute_peer_is_cut_without_a_close_frame_and_one_that_answers_pings_lives_on(
     every_cell(|cell| {
         let platform = Platform::start();
         let relay = setup(cell, &platform)
-            .env("RELAY_PING_INTERVAL_MS", "1000")
-            .env("RELAY_PONG_TIMEOUT_MS", "900")
-            .env("RELAY_IDLE_TIMEOUT_MS", "1500")
+            .env("RELAY_PING_INTERVAL_MS", "2000")
+            .env("RELAY_PONG_TIMEOUT_MS", "1900")
+            // The second ping comes up to two intervals after all else, and looks at this first.
+            .env("RELAY_IDLE_TIMEOUT_MS", "6000")
             .start();
-        let mut lively = Caller::daemon("w1", TARGET).call_raw(&relay);
         let mutes =
             [Caller::client("w1", TARGET, "c1"), Caller::worker("w1", "e1"), Caller::daemon("w2", TARGET)];
         let mut mutes = mutes.each_ref().map(|caller| {
@@ -43,6 +43,8 @@ fn a_mute_peer_is_cut_without_a_close_frame_and_one_that_answers_pings_lives_on(
             raw.answers_pings = false;
             raw
         });
+        // Last, since nobody hears its pings before the others are there.
+        let mut lively = Caller::daemon("w1", TARGET).call_raw(&relay);
         thread::scope(|scope| {
             for mute in &mut mutes {
                 scope.spawn(|| {
@@ -51,7 +53,7 @@ fn a_mute_peer_is_cut_without_a_close_frame_and_one_that_answers_pings_lives_on(
                 });
             }
             // Well past the idle timeout; whoever else is pinged meanwhile answers.
-            lively.expect_silence(Duration::from_millis(4500));
+            lively.expect_silence(Duration::from_secs(8));
             assert!(lively.pings >= 2, "{} pings", lively.pings);
         });
         until_counted(&relay, "relay_ws_stale_terminated_total", 3);

@@ -118,7 +118,7 @@ fn a_second_interrupt_ends_the_relay_too() {
 fn a_relay_that_ends_under_load_is_told_with_its_last_words() {
     let relay = ours("--link-ip-rate-per-min 0").replace('\'', "");
     let relay = relay.strip_prefix("LOADTEST=1 ").expect("as above");
-    let script = format!("{relay} & sleep 2; echo 'the fuse blew' >&2; kill -9 $!; exit 7");
+    let script = format!("{relay} & sleep 5; echo 'the fuse blew' >&2; kill -9 $!; exit 7");
     let command = format!("sh -c \"{}\"", script.replace('$', "\\$"));
     let outcome = run("pingpong --links 2 --seconds 600", &[("--relay-cmd", &command)], None);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);

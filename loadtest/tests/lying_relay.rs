@@ -9,7 +9,7 @@ use support::{
 };
 
 /// Short messages without a pause: each is one frame, and one follows the other.
-const STREAM: &str = "stream --links 2 --size 200 --seconds 1 --patience 3 --verify";
+const STREAM: &str = "stream --links 2 --size 200 --seconds 3 --patience 10 --verify";
 const VICTIM: u32 = 200;
 
 /// Runs a stream through a relay that lies in this way.
@@ -61,7 +61,7 @@ fn a_lost_byte_and_a_changed_type_are_caught() {
 fn a_message_that_never_arrives_is_missed_at_the_end() {
     let relay = Relay::start();
     let address = liar::start(relay.address, Lie::Drop, 20);
-    let outcome = load(address, "pingpong --links 3 --seconds 1 --patience 1");
+    let outcome = load(address, "pingpong --links 3 --seconds 3 --patience 5");
     assert_eq!(outcome.run()["totals"]["errors"]["not arrived"], 1, "{}", outcome.stdout);
     assert_eq!(outcome.code, 1);
 }

@@ -48,8 +48,8 @@ fn pairings_begin_anew_without_a_pause() {
 
 #[test]
 fn pings_are_answered_between_payloads() {
-    let relay = Relay::with(&["--pair-ping-interval", "200ms"]);
-    let outcome = load(relay.address, "pair --links 4 --seconds 2");
+    let relay = Relay::with(&["--pair-ping-interval", "1s"]);
+    let outcome = load(relay.address, "pair --links 4 --seconds 3");
     let run = outcome.assert_passed();
     assert!(count(&run["totals"]["pings"]) >= 8, "{}", run["totals"]);
 }
@@ -81,7 +81,9 @@ fn the_relays_limits_are_told_by_name() {
 /// Runs payloads of 200 bytes through a relay that lies about the 100th.
 fn lied_to(lie: Lie, measure: &str, verify: &str) -> Outcome {
     let relay = Relay::start();
-    let line = format!("pair --measure {measure} --links 2 --size 200 --seconds 1 --patience 1");
+    // What never arrives is waited for to the end.
+    let patience = if matches!(lie, Lie::Drop) { 5 } else { 10 };
+    let line = format!("pair --measure {measure} --links 2 --size 200 --seconds 3 --patience {patience}");
     load(liar::start(relay.address, lie, 100), &format!("{line} --verify {verify}"))
 }
 

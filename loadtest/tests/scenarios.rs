@@ -59,7 +59,7 @@ fn streams_move_every_size_of_message_under_either_mask() {
 
 #[test]
 fn hold_answers_pings_and_calls_the_roll_at_the_end() {
-    let relay = Relay::with(&["--ping-interval", "300ms"]);
+    let relay = Relay::with(&["--ping-interval", "1s"]);
     let outcome = load(relay.address, "hold --links 300 --seconds 2 --ramp 3000");
     let run = outcome.assert_passed();
     assert!(count(&run["totals"]["pings"]) >= 600, "{}", run["totals"]);

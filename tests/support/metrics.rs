@@ -54,6 +54,11 @@ impl Metrics {
             .sum()
     }
 
+    /// Like [`Metrics::sum`]; zero if there is none.
+    pub fn sum_if_any(&self, name: &str) -> f64 {
+        self.samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum()
+    }
+
     /// Every metric's name, once.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.samples.iter().map(|sample| sample.name.as_str()).collect();

@@ -208,9 +208,21 @@ impl Setup {
     }
 }
 
+/// Asks for a page of JSON again until it leaves no shard out: it does those that did not run for a second.
+pub fn of_all_shards(ask: impl Fn() -> serde_json::Value) -> serde_json::Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let page = ask();
+        if page["shardsMissing"].is_null() {
+            return page;
+        }
+        assert!(Instant::now() < deadline, "shards give no answer: {page}");
+    }
+}
+
 /// A port below those that the kernel chooses from, and another one with each call, so that two scenarios never have
 /// the same.
-fn fresh_port() -> u16 {
+pub fn fresh_port() -> u16 {
     static USED: AtomicU16 = AtomicU16::new(0);
     let first = 16_384 + (std::process::id() % 8_192) as u16;
     first + USED.fetch_add(1, Ordering::Relaxed)
@@ -280,18 +292,28 @@ impl Relay {
         self.admin
     }
 
-    /// `/v1/stats`.
+    /// `/v1/stats`, of all shards.
     pub fn stats(&self) -> serde_json::Value {
-        let response = self.get("/v1/stats");
-        assert_eq!(response.status, 200, "/v1/stats");
-        response.json()
+        of_all_shards(|| {
+            let response = self.get("/v1/stats");
+            assert_eq!(response.status, 200, "/v1/stats");
+            response.json()
+        })
     }
 
-    /// `/metrics` of the admin port.
+    /// `/metrics` of the admin port, of all shards: it leaves out those that did not run for a second.
     pub fn metrics(&self) -> Metrics {
-        let response = self.admin_get("/metrics");
-        assert_eq!(response.status, 200, "/metrics");
-        Metrics::parse(std::str::from_utf8(&response.body).expect("the exposition format is UTF-8"))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = self.admin_get("/metrics");
+            assert_eq!(response.status, 200, "/metrics");
+            let text = std::str::from_utf8(&response.body).expect("the exposition format is UTF-8");
+            let metrics = Metrics::parse(text);
+            if metrics.sum("longsplice_shard_answered") == metrics.sum("longsplice_shards") {
+                return metrics;
+            }
+            assert!(Instant::now() < deadline, "a shard gives no counters");
+        }
     }
 
     /// Connections open now.
