@@ -98,6 +98,31 @@ fn who_has_all_it_may_have_displaces_nobody_where_all_places_are_taken() {
 }
 
 #[test]
+fn refused_connections_of_one_ip_leave_a_shard_with_few_descriptors_to_others() {
+    every_cell(|cell| {
+        if cell.shards > 1 {
+            return;
+        }
+        // 72 connections a shard, of which 18 may be told at once that they are refused.
+        let setup = cell.setup().descriptors(96).flag("--max-connections-per-ip", 60);
+        let relay = setup.flag("--handshake-timeout", "600s").start();
+        let of_one: Vec<TcpStream> = (0..60).map(|_| relay.dial_from(ONE)).collect();
+        eventually("they are accepted", || relay.connections() == 60);
+        let mut refused: Vec<Http> = (0..18).map(|_| Http::over(relay.dial_from(ONE))).collect();
+        for http in &mut refused {
+            assert_eq!(http.response().expect("a response").status, 503);
+        }
+        let mut others: Vec<Raw> = (0..10).map(|_| Raw::over(relay.dial_from(OTHER), &relay)).collect();
+        others.iter_mut().for_each(check);
+        let metrics = relay.metrics();
+        let of = |reason| metrics.sum_of("longsplice_refused_total", &[("reason", reason)]);
+        assert_eq!((of("too_many_connections_per_ip"), of("too_many_connections")), (18.0, 0.0));
+        drop((of_one, refused, others));
+        relay.until_empty();
+    });
+}
+
+#[test]
 fn connections_that_moved_give_their_places_back_like_any_other() {
     every_cell(|cell| {
         // A host, and two links with two connections each.

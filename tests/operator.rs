@@ -276,6 +276,35 @@ fn a_link_that_is_kicked_ends_at_both_ends_and_no_other_does() {
 }
 
 #[test]
+fn a_crowd_that_asks_for_statistics_keeps_no_operator_out() {
+    every_cell(|cell| {
+        let relay = operated(cell).start();
+        let mut link = Link::<Peer, Peer>::new(&relay).1;
+        let requests = "HEAD /v1/stats HTTP/1.1\r\nHost: x\r\n\r\n".repeat(300);
+        let mut crowd: Vec<Http> = (0..100 * usize::from(cell.shards))
+            .map(|_| {
+                let mut http = Http::connect(relay.address);
+                http.write(requests.as_bytes());
+                http
+            })
+            .collect();
+        for _ in 0..20 {
+            let answer =
+                ask(relay.address, "GET /state", &[("Authorization", &format!("Bearer {TOKEN}"))], "");
+            assert_eq!(answer.status, 200);
+            link.check();
+        }
+        // Each of them is answered, in step.
+        for http in &mut crowd {
+            let status = http.response_to("HEAD").expect("a response").status;
+            assert!([200, 503].contains(&status), "{status}");
+        }
+        drop(crowd);
+        assert_eq!(kick(relay.address, &json!({"linkId": link.id})).json(), json!({"ok": true, "closed": 2}));
+    });
+}
+
+#[test]
 fn a_pairing_session_that_is_kicked_is_over() {
     every_cell(|cell| {
         let relay = operated(cell).start();

@@ -8,7 +8,7 @@
 //! | 3: the other end gets `peer-disconnected` | `what_was_sent_before_the_end_arrives_before_the_news_of_it` |
 //! | 3: inference payloads up to 1 MiB | `ten_megabytes_each_way_at_once_arrive_unchanged` |
 //! | 3: sessions apart from each other | `payloads_of_many_sessions_never_mix` |
-//! | back-pressure and bounds | the `reader` tests, `half_sent_messages_of_many_stay_within_the_budget` |
+//! | back-pressure and bounds | the `reader` tests, `half_sent_messages_of_many_stay_within_the_budget`, the last one |
 
 mod support;
 
@@ -370,7 +370,7 @@ fn fifty_readers_that_stall_cost_little_and_hold_nobody_up() {
         let grown = relay.rss().saturating_sub(before);
         assert_within("memory grew by", grown, 0..=70 * MIB as u64);
         let beside = median_round(&mut quick);
-        let bound = 20 * alone + Duration::from_millis(20);
+        let bound = 20 * alone + Duration::from_millis(200);
         assert_within("a round beside stalled readers", beside, Duration::ZERO..=bound);
         Pair::<Peer>::new(&relay).check();
         drop(stalled);
@@ -428,7 +428,8 @@ fn a_reader_that_stalls_and_goes_frees_its_sender() {
 #[test]
 fn half_sent_messages_of_many_stay_within_the_budget() {
     every_cell_in_turn(|cell| {
-        let relay = cell.setup().flag("--message-budget", "8MiB").start();
+        // Those without a role have a quarter of it.
+        let relay = cell.setup().flag("--message-budget", "32MiB").start();
         let mut bystander = Pair::<Peer>::new(&relay);
         bystander.check();
         let before = relay.rss();
@@ -458,5 +459,34 @@ fn half_sent_messages_of_many_stay_within_the_budget() {
         drop(sockets);
         eventually("what was held is let go", || relay.metrics().sum("longsplice_message_bytes") == 0.0);
         bystander.tell_target(&"x".repeat(900_000));
+    });
+}
+
+#[test]
+fn messages_that_strangers_began_keep_no_session_waiting() {
+    every_cell(|cell| {
+        // Nobody is slow enough to be dropped for it.
+        let setup = cell.setup().flag("--message-budget", "8MiB").env("LINK_SLOW_PEER_SEC", 600);
+        let relay = setup.flag("--tcp-user-timeout", 0).start();
+        let mut pairs: Vec<Pair<Peer>> = (0..4).map(|_| Pair::new(&relay)).collect();
+        let begun = wire::client_frame(wire::TEXT, [0; 4], b"{");
+        let crowd: Vec<Raw> = (0..100)
+            .map(|_| {
+                let mut stranger = Raw::open_at(&relay, PAIR_PATH);
+                stranger.write(&begun);
+                stranger
+            })
+            .collect();
+        let waits = || relay.metrics().sum("longsplice_message_budget_waits_total");
+        eventually("their part of the budget is used up", || waits() >= 50.0);
+        for pair in &mut pairs {
+            pair.tell_target(&"x".repeat(900_000));
+            pair.tell_source(&"y".repeat(900_000));
+        }
+        // Nor do strangers wait for each other as long as members would have to.
+        let closed = || relay.metrics().sum_of("longsplice_closed_total", &[("reason", "overloaded")]);
+        eventually("who does not go on makes room", || closed() >= 1.0);
+        drop(crowd);
+        eventually("what was held is let go", || relay.metrics().sum("longsplice_message_bytes") == 0.0);
     });
 }

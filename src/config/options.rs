@@ -136,7 +136,8 @@ options! {
         outbox_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "outbox-budget", env &[&[Env::named("LONGSPLICE_OUTBOX_BUDGET")]];
         /// Memory of a shard for messages that have begun and are not complete. When it is used up, further
-        /// ones are not read until some are complete. Must hold `pair-max-message-bytes`.
+        /// ones are not read until some are complete. Must hold `pair-max-message-bytes`. Connections without a role
+        /// have a quarter as much, beside it.
         message_budget: usize = "64MiB", Bytes { min: 1 << 20, max: 1 << 40, zero: None, power_of_two: false },
             flag "message-budget", env &[&[Env::named("LONGSPLICE_MESSAGE_BUDGET")]];
         /// Rest of an unmasked frame from which on it is moved by splice(2) inside the kernel.

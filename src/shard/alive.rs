@@ -62,8 +62,8 @@ impl<D: Driver> Shard<D> {
 
     /// The role is fixed.
     pub(super) fn settle(&mut self, id: ConnId) {
+        self.settle_reservation(id);
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.settled = true;
         conn.guest = None;
         self.arm_alive(id);
     }
@@ -174,6 +174,7 @@ impl<D: Driver> Shard<D> {
             }
             ALARM_ACCEPT => self.driver.resume_accept(),
             home::ALARM_RETRY_POST => self.retry_departures(),
+            gather::ALARM_STATS => self.on_stats_due(),
             ticket => self.on_gather_due(gather::ticket_of(ticket)),
         }
     }

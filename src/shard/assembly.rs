@@ -4,10 +4,13 @@
 //! read, and begins when its turn comes. So the sum is bounded whatever peers announce, and a message that has begun
 //! always can become whole. A peer that begins one and does not go on would keep the others waiting: while some wait,
 //! messages that have been there for longer than a slow peer is borne end with their connections.
+//!
+//! Anybody may be a connection without a role, so those have a budget of their own, and less time: they can keep each
+//! other waiting, and nobody else.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
-use super::Shard;
+use super::{Shard, conn::Conn, shared::Settings};
 use crate::{
     driver::Driver,
     id::ConnId,
@@ -16,9 +19,86 @@ use crate::{
     time::Time,
 };
 
-/// The budget, and who waits for it.
+/// Whose messages a budget is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Class {
+    /// Connections that have a role.
+    Settled,
+    /// Those that have none yet.
+    Stranger,
+}
+
+impl Class {
+    const ALL: [Class; 2] = [Class::Settled, Class::Stranger];
+
+    pub(super) fn of(conn: &Conn) -> Class {
+        if conn.settled { Class::Settled } else { Class::Stranger }
+    }
+
+    /// Bytes that messages of the class may reserve. One alone may have as many as it needs.
+    fn budget(self, settings: &Settings) -> usize {
+        match self {
+            Class::Settled => settings.message_bytes_max,
+            Class::Stranger => settings.message_bytes_max / STRANGERS_PART,
+        }
+    }
+
+    /// How long a message may be there while others wait, and once more.
+    fn patience(self, settings: &Settings) -> Duration {
+        match self {
+            Class::Settled => settings.slow_peer,
+            Class::Stranger => settings.slow_peer.min(STRANGERS_PATIENCE),
+        }
+    }
+}
+
+/// The budgets of all classes.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
+    settled: Budget,
+    strangers: Budget,
+}
+
+impl Assembly {
+    /// Bytes reserved.
+    pub(super) fn reserved(&self) -> usize {
+        self.settled.reserved + self.strangers.reserved
+    }
+
+    /// Connections that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.settled.waiting.len() + self.strangers.waiting.len()
+    }
+
+    /// What a message of a connection may take: who comes later does not overtake those that wait.
+    pub(super) fn bounds(&self, id: ConnId, conn: &Conn, message_max: usize, settings: &Settings) -> Bounds {
+        let class = Class::of(conn);
+        let budget = match class {
+            Class::Settled => &self.settled,
+            Class::Stranger => &self.strangers,
+        };
+        let may_begin = budget.waiting.is_empty() || budget.admitted == Some(id);
+        let bytes_max = class.budget(settings).max(message_max);
+        Bounds { message_max, room: if may_begin { bytes_max.saturating_sub(budget.reserved) } else { 0 } }
+    }
+
+    /// A connection's reservation changed.
+    pub(super) fn note(&mut self, class: Class, before: usize, after: usize) {
+        let budget = self.of(class);
+        budget.reserved = budget.reserved + after - before;
+    }
+
+    fn of(&mut self, class: Class) -> &mut Budget {
+        match class {
+            Class::Settled => &mut self.settled,
+            Class::Stranger => &mut self.strangers,
+        }
+    }
+}
+
+/// A budget, and who waits for it.
+#[derive(Debug, Default)]
+struct Budget {
     reserved: usize,
     /// In the order of their arrival, with the room that each needs.
     waiting: VecDeque<(ConnId, usize)>,
@@ -26,29 +106,6 @@ pub(super) struct Assembly {
     admitted: Option<ConnId>,
     /// When messages were last looked at while some waited.
     swept_at: Option<Time>,
-}
-
-impl Assembly {
-    /// Bytes reserved.
-    pub(super) fn reserved(&self) -> usize {
-        self.reserved
-    }
-
-    /// Connections that wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// What a message of a connection may take: who comes later does not overtake those that wait.
-    pub(super) fn bounds(&self, conn: ConnId, message_max: usize, budget: usize) -> Bounds {
-        let may_begin = self.waiting.is_empty() || self.admitted == Some(conn);
-        Bounds { message_max, room: if may_begin { budget.saturating_sub(self.reserved) } else { 0 } }
-    }
-
-    /// A connection's reservation changed.
-    pub(super) fn note(&mut self, before: usize, after: usize) {
-        self.reserved = self.reserved + after - before;
-    }
 }
 
 /// What a connection has reserved.
@@ -62,8 +119,9 @@ impl<D: Driver> Shard<D> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.awaits_room = true;
         self.counters.message_budget_waits += 1;
-        self.assembly.waiting.push_back((id, bytes));
-        self.assembly.swept_at.get_or_insert(self.now.at);
+        let budget = self.assembly.of(Class::of(conn));
+        budget.waiting.push_back((id, bytes));
+        budget.swept_at.get_or_insert(self.now.at);
     }
 
     /// Drops what was gathered of a connection's message.
@@ -73,43 +131,67 @@ impl<D: Driver> Shard<D> {
 
     /// Takes away what was gathered of a connection's message.
     pub(super) fn take_gathered(&mut self, id: ConnId) -> Option<Box<Gathered>> {
-        let gathered = self.conns.get_mut(id)?.gathered.take()?;
-        self.assembly.note(gathered.reserved(), 0);
+        let conn = self.conns.get_mut(id)?;
+        let gathered = conn.gathered.take()?;
+        self.assembly.note(Class::of(conn), gathered.reserved(), 0);
         Some(gathered)
+    }
+
+    /// The connection has a role from here on: what it has reserved goes with it.
+    pub(super) fn settle_reservation(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let bytes = reserved(conn.gathered.as_deref());
+        self.assembly.note(Class::of(conn), bytes, 0);
+        conn.settled = true;
+        self.assembly.note(Class::Settled, 0, bytes);
     }
 
     /// Lets those begin that there is room for now, in order.
     pub(super) fn admit_waiting(&mut self) {
-        let budget = self.shared.settings.message_bytes_max;
-        while let Some((id, bytes)) = self.assembly.waiting.front().copied() {
+        for class in Class::ALL {
+            self.admit_waiting_of(class);
+        }
+    }
+
+    fn admit_waiting_of(&mut self, class: Class) {
+        let bytes_max = class.budget(&self.shared.settings);
+        while let Some((id, bytes)) = self.assembly.of(class).waiting.front().copied() {
             // One that is gone, or closing, needs nothing.
             let waits = self.conns.get(id).is_some_and(|conn| conn.awaits_room);
-            if waits && self.assembly.reserved + bytes > budget {
+            let budget = self.assembly.of(class);
+            if waits && budget.reserved > 0 && budget.reserved + bytes > bytes_max {
                 return;
             }
-            self.assembly.waiting.pop_front();
+            budget.waiting.pop_front();
             if let Some(conn) = self.conns.get_mut(id).filter(|_| waits) {
                 conn.awaits_room = false;
-                self.assembly.admitted = Some(id);
+                budget.admitted = Some(id);
                 self.go_on(id);
-                self.assembly.admitted = None;
+                self.assembly.of(class).admitted = None;
                 self.carry_out();
             }
         }
-        self.assembly.swept_at = None;
+        self.assembly.of(class).swept_at = None;
     }
 
     /// Ends connections whose message has been held through a whole interval in which others waited.
     pub(super) fn sweep_messages(&mut self) {
-        let Some(swept_at) = self.assembly.swept_at else { return };
-        if self.now.at < swept_at + self.shared.settings.slow_peer {
+        for class in Class::ALL {
+            self.sweep_messages_of(class);
+        }
+    }
+
+    fn sweep_messages_of(&mut self, class: Class) {
+        let patience = class.patience(&self.shared.settings);
+        let now = self.now.at;
+        let due = self.assembly.of(class).swept_at.take_if(|swept_at| now >= *swept_at + patience);
+        if due.is_none() {
             return;
         }
-        self.assembly.swept_at = Some(self.now.at);
+        self.assembly.of(class).swept_at = Some(now);
         for id in self.conns.ids() {
-            let Some(gathered) = self.conns.get_mut(id).and_then(|conn| conn.gathered.as_mut()) else {
-                continue;
-            };
+            let Some(conn) = self.conns.get_mut(id).filter(|conn| Class::of(conn) == class) else { continue };
+            let Some(gathered) = conn.gathered.as_mut() else { continue };
             if std::mem::replace(&mut gathered.seen, true) {
                 self.close(id, Reason::Overloaded);
                 self.carry_out();
@@ -117,3 +199,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 }
+
+/// What connections without a role may have beside those that have one, as a part of it.
+const STRANGERS_PART: usize = 4;
+/// A connection's first messages are small: who takes longer for one holds it up on purpose.
+const STRANGERS_PATIENCE: Duration = Duration::from_secs(5);

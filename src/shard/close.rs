@@ -187,7 +187,7 @@ impl<D: Driver> Shard<D> {
         if matches!(conn.state, State::Open | State::Spliced | State::Closing) {
             self.counters.websockets -= 1;
         }
-        self.shared.give_back(conn.standing, conn.counted.then_some(conn.ip));
+        self.give_back(conn.standing, conn.counted.then_some(conn.ip));
         let reason = conn.reason.unwrap_or(reason);
         self.counters.closed.count(reason);
         if matches!(conn.state, State::Open | State::Spliced) && !conn.forgotten {

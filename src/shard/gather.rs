@@ -1,6 +1,6 @@
 //! Questions that all shards answer together, for one client: `/v1/stats`, `/state`, `/metrics`, a kick.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{Shard, mail::Mail};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     driver::Driver,
     id::ConnId,
     limits::GATHER_TIMEOUT,
+    time::Time,
     timers::{Alarm, TimerId},
 };
 
@@ -48,11 +49,25 @@ pub enum Part {
 pub(super) struct Gathers {
     open: HashMap<u64, Gather>,
     tickets: u64,
+    stats: Stats,
+}
+
+/// `/v1/stats`, which anybody may ask for as often as they like: of all that ask at about the same time only one asks
+/// the shards.
+#[derive(Debug, Default)]
+struct Stats {
+    /// Those who asked after the last question was put.
+    waiting: Vec<ConnId>,
+    /// No further question is put before.
+    next_at: Time,
+    /// A question is on its way.
+    is_asked: bool,
+    is_armed: bool,
 }
 
 #[derive(Debug)]
 struct Gather {
-    conn: ConnId,
+    conns: Vec<ConnId>,
     inquiry: Inquiry,
     parts: Vec<Part>,
     missing: Vec<u16>,
@@ -62,36 +77,73 @@ struct Gather {
 impl Gathers {
     /// The client is gone: its answer is not needed any more (the timer clears the rest).
     pub(super) fn forget(&mut self, conn: ConnId) {
-        for gather in self.open.values_mut().filter(|gather| gather.conn == conn) {
+        self.stats.waiting.retain(|waiting| *waiting != conn);
+        for gather in self.open.values_mut().filter(|gather| gather.conns == [conn]) {
             gather.missing.clear();
         }
     }
 
     /// Questions open at the moment.
     pub(super) fn len(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.stats.waiting.len()
     }
 }
 
 impl<D: Driver> Shard<D> {
     /// Asks every shard for its part. `false`: too many questions are open.
     pub(super) fn gather(&mut self, conn: ConnId, inquiry: Inquiry) -> bool {
-        if self.gathers.open.len() >= OPEN_MAX {
-            return false;
+        if inquiry == Inquiry::Stats {
+            let is_full = self.gathers.stats.waiting.len() >= OPEN_MAX;
+            if !is_full {
+                self.gathers.stats.waiting.push(conn);
+                self.ask_for_stats();
+            }
+            return !is_full;
         }
+        let is_full = self.gathers.open.len() >= OPEN_MAX;
+        if !is_full {
+            self.put(vec![conn], inquiry);
+        }
+        !is_full
+    }
+
+    /// Puts the question of those who wait for `/v1/stats`, unless the last one is too young or still open.
+    pub(super) fn ask_for_stats(&mut self) {
+        let now = self.now.at;
+        let stats = &mut self.gathers.stats;
+        if stats.is_asked || stats.waiting.is_empty() {
+            return;
+        }
+        if now < stats.next_at {
+            if !std::mem::replace(&mut stats.is_armed, true) {
+                self.timers.arm(stats.next_at, Alarm::Shard(ALARM_STATS));
+            }
+            return;
+        }
+        stats.next_at = now + STATS_INTERVAL;
+        stats.is_asked = true;
+        let conns = std::mem::take(&mut stats.waiting);
+        self.put(conns, Inquiry::Stats);
+    }
+
+    pub(super) fn on_stats_due(&mut self) {
+        self.gathers.stats.is_armed = false;
+        self.ask_for_stats();
+    }
+
+    fn put(&mut self, conns: Vec<ConnId>, inquiry: Inquiry) {
         let ticket = self.gathers.tickets;
         self.gathers.tickets += 1;
         let others: Vec<u16> =
             (0..self.shared.mailboxes.shards()).filter(|shard| *shard != self.number).collect();
         let timer = self.timers.arm(self.now.at + GATHER_TIMEOUT, Alarm::Shard(alarm_of(ticket)));
         let parts = vec![self.part(&inquiry)];
-        let gather = Gather { conn, inquiry: inquiry.clone(), parts, missing: others.clone(), timer };
+        let gather = Gather { conns, inquiry: inquiry.clone(), parts, missing: others.clone(), timer };
         self.gathers.open.insert(ticket, gather);
         for shard in others {
             self.post_mail(shard, Mail::Inquiry { from: self.number, ticket, inquiry: inquiry.clone() });
         }
         self.answer_if_complete(ticket);
-        true
     }
 
     pub(super) fn answer_inquiry(&mut self, from: u16, ticket: u64, inquiry: &Inquiry) {
@@ -124,9 +176,15 @@ impl<D: Driver> Shard<D> {
 
     fn answer(&mut self, ticket: u64) {
         let Some(gather) = self.gathers.open.remove(&ticket) else { return };
-        let Gather { conn, inquiry, parts, missing, .. } = gather;
+        let Gather { conns, inquiry, parts, missing, .. } = gather;
         let page = self.page_of(&inquiry, parts, &missing);
-        self.answer_request(conn, &page);
+        for conn in conns {
+            self.answer_request(conn, &page);
+        }
+        if inquiry == Inquiry::Stats {
+            self.gathers.stats.is_asked = false;
+            self.ask_for_stats();
+        }
     }
 
     /// This shard's part of an answer. What a kick sets going, the turn carries out.
@@ -185,5 +243,9 @@ pub(super) fn ticket_of(alarm: u32) -> u64 {
 }
 
 const FIRST_TICKET_ALARM: u32 = 16;
-/// Questions open at once on one shard; a further one is answered 503.
+/// Questions open at once on one shard, and those who wait for `/v1/stats`; a further one is answered 503.
 const OPEN_MAX: usize = 64;
+/// How often a shard asks all of them for `/v1/stats` at most, a few milliseconds' work where there are many links.
+const STATS_INTERVAL: Duration = Duration::from_millis(50);
+/// The shard's alarm for those who wait for `/v1/stats`.
+pub(super) const ALARM_STATS: u32 = 3;

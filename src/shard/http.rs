@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     Shard, Stage,
     alive::{ACCEPT_REST, ALARM_ACCEPT},
-    conn::{Conn, Due, Guest, Standing, State},
+    conn::{Conn, Due, Guest, State},
     gather::Inquiry,
     operator::{self, Reading},
 };
@@ -73,37 +73,6 @@ impl<D: Driver> Shard<D> {
             conn.ip = ip;
         }
         true
-    }
-
-    /// Takes a place among all connections, if need be that of a handshake that takes long; `false`: there is none.
-    fn take_place(&mut self, id: ConnId) -> bool {
-        let is_full = self.conns.len() > self.shared.settings.shard_connections_max;
-        let took = !is_full && self.shared.take_place();
-        let took = took || (self.displace_handshake() && self.shared.take_place());
-        if let Some(conn) = self.conns.get_mut(id).filter(|_| took) {
-            conn.standing = Standing::Placed;
-        }
-        took
-    }
-
-    /// Turns a connection away before it has asked for anything. While it is told why, it has the place of no other,
-    /// not even of its own IP.
-    fn refuse(&mut self, id: ConnId, reason: Reason) {
-        self.counters.refused.count(reason);
-        self.end_handshake(id);
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let standing = std::mem::replace(&mut conn.standing, Standing::Refused);
-        let ip = std::mem::take(&mut conn.counted).then_some(conn.ip);
-        self.shared.give_back(standing, ip);
-        let refused = self.shared.refused();
-        let shard_max = self.shared.settings.shard_connections_max;
-        // It keeps its descriptor until it has read why: of a table that others need, and not from those that move
-        // here.
-        let far_over = refused > REFUSED_MAX.min(shard_max / REFUSED_PART);
-        if far_over || self.conns.len() > shard_max.saturating_add(SHARD_REFUSED_MAX) {
-            return self.finish(id, reason, true);
-        }
-        self.respond(id, 503, &["Retry-After: 5", JSON], br#"{"error":"overloaded"}"#, false, false);
     }
 
     /// Answers the requests that are unread, up to an incomplete one, an upgrade or the end, or until its answers are
@@ -399,9 +368,3 @@ pub(super) struct Answer {
 /// Above so much of its answers that a client has not taken, it gets no further ones and is not read. So it has that
 /// much and one answer waiting for it, whatever it asks.
 pub(super) const ANSWERS_BYTES_HIGH: usize = HEAD_BYTES_MAX;
-/// Refused connections that are told so at once; further ones are only reset.
-const REFUSED_MAX: usize = 1024;
-/// And the part of a shard's connections that they may be.
-const REFUSED_PART: usize = 4;
-/// The same for a shard's own limit, which the descriptors behind it are few for.
-const SHARD_REFUSED_MAX: usize = 8;

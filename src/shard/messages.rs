@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     Shard,
-    assembly::reserved,
+    assembly::{Class, reserved},
     conn::{Errand, Mode, Moving, State},
     forward::Given,
     http::ANSWERS_BYTES_HIGH,
@@ -87,11 +87,11 @@ impl<D: Driver> Shard<D> {
             }
             let settings = &self.shared.settings;
             let manners = settings.manners(conn.kind);
-            let bounds = self.assembly.bounds(id, manners.message_bytes_max, settings.message_bytes_max);
+            let bounds = self.assembly.bounds(id, conn, manners.message_bytes_max, settings);
             let before = reserved(conn.gathered.as_deref());
             let buf = input.buf(&mut self.driver);
             let step = conn.inbound.collect(buf, &mut cursor, bounds, &mut conn.gathered);
-            self.assembly.note(before, reserved(conn.gathered.as_deref()));
+            self.assembly.note(Class::of(conn), before, reserved(conn.gathered.as_deref()));
             match step {
                 Step::Empty => break,
                 Step::Ping(payload) => self.pong(id, payload),
@@ -183,8 +183,9 @@ impl<D: Driver> Shard<D> {
         }
         let queue_bytes_max = self.shared.settings.manners(conn.kind).queue_bytes_max;
         let holds_up = self.holds_up_senders(id);
-        if holds_up && self.driver.queued(id) + text.len() > queue_bytes_max {
-            // One that does not read its own notices.
+        let queued = self.driver.queued(id);
+        if holds_up && queued > 0 && queued + text.len() > queue_bytes_max {
+            // One that does not read its own notices. A long one alone says nothing of its reader.
             self.counters.notices_dropped += 1;
             self.close(id, Reason::SlowPeer);
             return;

@@ -4,7 +4,7 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http` and `handshakes` (up to the upgrade), `knock`
+//! Reading order: this file (the turn), [`conn`] (the state), `http`, `places` and `handshakes` (up to the upgrade), `knock`
 //! (upgrades that wait for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet),
 //! `forward` (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
 //! deadlines), [`home`] (moves), [`mail`].
@@ -26,6 +26,7 @@ pub mod mail;
 mod messages;
 mod notes;
 mod operator;
+mod places;
 mod progress;
 mod pump;
 pub mod shared;
@@ -45,6 +46,7 @@ use self::{
     handshakes::Handshakes,
     home::Home,
     mail::Mail,
+    places::Refused,
 };
 use crate::{
     admin::Snapshot,
@@ -68,6 +70,7 @@ pub struct Shard<D: Driver> {
     counters: Snapshot,
     now: Now,
     handshakes: Handshakes,
+    refused: Refused,
     home: Home,
     gathers: Gathers,
     stalls: Stalls,
@@ -115,6 +118,7 @@ impl<D: Driver> Shard<D> {
             counters: Snapshot { shard: number, ..Snapshot::default() },
             now,
             handshakes: Handshakes::default(),
+            refused: Refused::default(),
             home: Home::default(),
             gathers: Gathers::default(),
             stalls: Stalls::default(),

@@ -44,8 +44,12 @@ impl OneLink {
     }
 
     fn on(terrain: Terrain, rates: Rates) -> OneLink {
+        OneLink::connected(&Plan::of_a_scenario(rates, FRAME_BYTES / 2), terrain).join()
+    }
+
+    /// Three sockets that have said nothing yet.
+    fn connected(plan: &Plan, terrain: Terrain) -> OneLink {
         let mut dice = Dice::new(1);
-        let plan = Plan::of_a_scenario(rates, FRAME_BYTES / 2);
         let network = Network::new(1, terrain, Faults::calm(), dice.fork());
         // Every window is as the terrain has it.
         network.borrow_mut().calm_down();
@@ -53,9 +57,14 @@ impl OneLink {
         let driver = SimDriver::new(network.clone(), 0);
         let mut shard = Shard::new(driver, 0, relay, plan.dialects(0), dice.generator());
         shard.start();
-        let identity = Identity::new(&mut dice);
         let [control, client, host] = [1, 2, 3].map(|number| End::connect(&network, number));
-        let mut link = OneLink { network, shard, dice, client, host, control };
+        OneLink { network, shard, dice, client, host, control }
+    }
+
+    /// Makes a link of them.
+    fn join(self) -> OneLink {
+        let mut link = self;
+        let identity = Identity::new(&mut link.dice);
         let stamp = link.network.borrow().now().unix_ms;
         let _ = link.say(|link| &mut link.control, identity.register(stamp, "nonce"));
         let address = &identity.address;
@@ -196,6 +205,21 @@ fn a_close_whose_time_is_over_while_the_shard_stands_still_does_not_end_inside_a
         resets += usize::from(link.client.closed == Some(Incoming::Reset));
     }
     assert!(resets > 0, "every close frame was whole in time");
+}
+
+#[test]
+fn a_notice_longer_than_what_may_wait_closes_nobody_who_reads() {
+    let plan = Plan::of_a_scenario(Rates::default(), FRAME_BYTES / 2).queueing(20);
+    let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW };
+    let mut link = OneLink::connected(&plan, terrain);
+    // Their upgrades are answered before anything else is.
+    link.settle();
+    let mut link = link.join();
+    for _ in 0..3 {
+        let usage = link.say(|link| &mut link.control, json!({"type": "getUsage"}));
+        assert_eq!(usage["connections"].as_array().map(Vec::len), Some(1));
+    }
+    assert_eq!(link.control.closed, None);
 }
 
 /// Takes some ping intervals at the speed of the scenarios.

@@ -151,6 +151,13 @@ impl Plan {
         Plan { shards: 1, idle: Duration::from_secs(300), rates, per_minute: 0, settings, ..drawn }
     }
 
+    /// The same, with as many bytes that may wait for a connection of a link.
+    #[cfg(test)]
+    pub(super) fn queueing(mut self, bytes_max: usize) -> Plan {
+        self.settings.manners[Kind::Link as usize].queue_bytes_max = bytes_max;
+        self
+    }
+
     /// The plan of some shards that serve workspaces.
     #[cfg(test)]
     pub(super) fn of_workspaces(
