@@ -29,8 +29,8 @@ impl<D: Driver> Shard<D> {
         self.counters.accepted += 1;
         let ip = peer.ip();
         self.conns.insert(id, Conn::new(id, ip, self.now.at));
-        // The bounds of its IP come first: who has all it may have cannot, by asking again and again, displace others or
-        // hold a place of all for a moment. Behind a proxy the peer is known only from the head.
+        // The bounds of its IP come first: who has all it may have cannot, by asking again and again, displace
+        // others or hold a place of all for a moment. Behind a proxy the peer is known only from the head.
         if !self.shared.settings.trust_proxy && !self.count_ip(id, ip) {
             return self.refuse(id, Reason::TooManyConnectionsPerIp);
         }

@@ -4,10 +4,10 @@
 //! bytes), `proto` (frames and heads) and the dialects (events and actions). It decides nothing about a
 //! dialect's meaning and nothing about a descriptor.
 //!
-//! Reading order: this file (the turn), [`conn`] (the state), `http`, `places` and `handshakes` (up to the upgrade), `knock`
-//! (upgrades that wait for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole yet),
-//! `forward` (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings and
-//! deadlines), [`home`] (moves), [`mail`].
+//! Reading order: this file (the turn), [`conn`] (the state), `http`, `places` and `handshakes` (up to the upgrade),
+//! `knock` (upgrades that wait for the platform), `messages` (upgraded, no partner), `assembly` (messages not whole
+//! yet), `forward` (messages passed on), `pump` (one direction of a splice), `close` (every way out), `alive` (pings
+//! and deadlines), [`home`] (moves), [`mail`].
 
 mod alive;
 mod ask;
