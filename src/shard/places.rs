@@ -41,8 +41,11 @@ impl<D: Driver> Shard<D> {
     pub(super) fn take_place(&mut self, id: ConnId) -> bool {
         let shard_max = self.shared.settings.shard_connections_max;
         let is_full = self.conns.len() - self.refused.count > shard_max;
-        let took = !is_full && self.shared.take_place();
-        let took = took || (self.displace_handshake() && self.shared.take_place());
+        let mut took = !is_full && self.shared.take_place();
+        // Another shard may be faster, and have the place that was made.
+        while !took && self.displace_handshake() {
+            took = self.shared.take_place();
+        }
         if took
             && self.conns.len() > shard_max
             && let Some(oldest) = self.refused.oldest(&self.conns)
