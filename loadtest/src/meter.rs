@@ -204,7 +204,7 @@ mod tests {
         let cost = run.cost.expect("the process is known");
         let seconds = cost.user_seconds + cost.system_seconds;
         assert!(seconds > 0.05, "{cost:?}");
-        assert_eq!(cost.cpu.us_per_message, Some(seconds * 1000.0));
+        assert_eq!(cost.cpu.us_per_message, Some(seconds * 1e6 / 1000.0));
         assert_eq!((cost.cpu.ns_per_byte, cost.cpu.us_per_session), (None, None));
         assert!(cost.cpu_with_softirq.us_per_message >= cost.cpu.us_per_message);
         assert_eq!(cost.rss_per_connection_bytes, None, "20 connections say nothing of one");
