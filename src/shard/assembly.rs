@@ -55,28 +55,25 @@ impl Class {
 /// The budgets of all classes.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    settled: Budget,
-    strangers: Budget,
+    /// By [`Class`].
+    budgets: [Budget; 2],
 }
 
 impl Assembly {
     /// Bytes reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.settled.reserved + self.strangers.reserved
+        self.budgets.iter().map(|budget| budget.reserved).sum()
     }
 
     /// Connections that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.settled.waiting.len() + self.strangers.waiting.len()
+        self.budgets.iter().map(|budget| budget.waiting.len()).sum()
     }
 
     /// What a message of a connection may take: who comes later does not overtake those that wait.
     pub(super) fn bounds(&self, id: ConnId, conn: &Conn, message_max: usize, settings: &Settings) -> Bounds {
         let class = Class::of(conn);
-        let budget = match class {
-            Class::Settled => &self.settled,
-            Class::Stranger => &self.strangers,
-        };
+        let budget = &self.budgets[class as usize];
         let may_begin = budget.waiting.is_empty() || budget.admitted == Some(id);
         let bytes_max = class.budget(settings).max(message_max);
         Bounds { message_max, room: if may_begin { bytes_max.saturating_sub(budget.reserved) } else { 0 } }
@@ -89,10 +86,7 @@ impl Assembly {
     }
 
     fn of(&mut self, class: Class) -> &mut Budget {
-        match class {
-            Class::Settled => &mut self.settled,
-            Class::Stranger => &mut self.strangers,
-        }
+        &mut self.budgets[class as usize]
     }
 }
 
@@ -183,12 +177,11 @@ impl<D: Driver> Shard<D> {
 
     fn sweep_messages_of(&mut self, class: Class) {
         let patience = class.patience(&self.shared.settings);
-        let now = self.now.at;
-        let due = self.assembly.of(class).swept_at.take_if(|swept_at| now >= *swept_at + patience);
-        if due.is_none() {
+        let Some(swept_at) = &mut self.assembly.of(class).swept_at else { return };
+        if self.now.at < *swept_at + patience {
             return;
         }
-        self.assembly.of(class).swept_at = Some(now);
+        *swept_at = self.now.at;
         for id in self.conns.ids() {
             let Some(conn) = self.conns.get_mut(id).filter(|conn| Class::of(conn) == class) else { continue };
             let Some(gathered) = conn.gathered.as_mut() else { continue };

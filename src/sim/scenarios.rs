@@ -37,10 +37,7 @@ struct End {
 impl OneLink {
     /// A link that relays at `rates`; a frame with a zero mask leaves by a pipe.
     fn relaying(rates: Rates) -> OneLink {
-        OneLink::on(
-            Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW },
-            rates,
-        )
+        OneLink::on(ROOMY, rates)
     }
 
     fn on(terrain: Terrain, rates: Rates) -> OneLink {
@@ -210,8 +207,7 @@ fn a_close_whose_time_is_over_while_the_shard_stands_still_does_not_end_inside_a
 #[test]
 fn a_notice_longer_than_what_may_wait_closes_nobody_who_reads() {
     let plan = Plan::of_a_scenario(Rates::default(), FRAME_BYTES / 2).queueing(20);
-    let terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW };
-    let mut link = OneLink::connected(&plan, terrain);
+    let mut link = OneLink::connected(&plan, ROOMY);
     // Their upgrades are answered before anything else is.
     link.settle();
     let mut link = link.join();
@@ -225,5 +221,7 @@ fn a_notice_longer_than_what_may_wait_closes_nobody_who_reads() {
 /// Takes some ping intervals at the speed of the scenarios.
 const FRAME_BYTES: usize = 1_500_000;
 const WINDOW: usize = 64 * 1024;
+/// Buffers for everyone, and a pipe.
+const ROOMY: Terrain = Terrain { eager: false, buffers: 32, buffer_bytes: 1024, pipes: 1, window: WINDOW };
 /// In millionths.
 const ALWAYS: u32 = 1_000_000;
